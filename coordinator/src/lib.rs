@@ -1,0 +1,1 @@
+//! The rounds: events in, a journalled state machine, actions out. Knows no model.

@@ -1,0 +1,3 @@
+//! `fmct-coordinator`: founds a consortium, launches rounds, aggregates, proves what happened.
+
+fn main() {}

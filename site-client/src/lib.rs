@@ -1,0 +1,6 @@
+//! The hospital: files, DICOM, labels, training, evaluation, and the site's part of a round.
+//!
+//! What leaves a site is a weight delta, a receipt and aggregate metrics; never a scan, a score of
+//! one patient, or a name.
+
+pub mod logging;
