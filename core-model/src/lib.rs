@@ -1,2 +1,12 @@
 //! The science of FM-CT: volumes, preprocessing, views, the 3-D vision transformer, DINO, MAE,
 //! probes, baselines, phantoms, schedules and metrics. Names no backend, opens no file.
+
+pub mod error;
+pub mod heads;
+pub mod init;
+pub mod layers;
+pub mod pos_embed;
+pub mod schedule;
+pub mod ssl;
+pub mod state;
+pub mod vit;

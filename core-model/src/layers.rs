@@ -1,0 +1,90 @@
+//! The layers every model here is made of, with the parameter names of the published checkpoints.
+
+use burn::module::{Module, Param};
+use burn::tensor::module::{layer_norm, linear};
+use burn::tensor::{Tensor, assert_shape};
+
+use crate::init::Init;
+
+/// Affine map `x W + b`.
+///
+/// The weight is stored `[input, output]`, the transpose of what a checkpoint holds;
+/// [`state`](crate::state) turns it on the way in and out.
+#[derive(Module, Debug)]
+pub struct Linear {
+    pub(crate) weight: Param<Tensor<2>>,
+    pub(crate) bias: Option<Param<Tensor<1>>>,
+}
+
+impl Linear {
+    /// Weights and bias from U(±1/√input), PyTorch's default.
+    pub(crate) fn new(input: usize, output: usize, bias: bool, init: &mut Init) -> Self {
+        let bound = 1.0 / (input as f32).sqrt();
+        Self {
+            weight: init.uniform([input, output], bound),
+            bias: bias.then(|| init.uniform([output], bound)),
+        }
+    }
+
+    /// Weights from U(±√(6/(input+output))) (Xavier), bias zero: MAE's initialisation.
+    pub(crate) fn xavier(input: usize, output: usize, bias: bool, init: &mut Init) -> Self {
+        let bound = (6.0 / (input + output) as f32).sqrt();
+        Self {
+            weight: init.uniform([input, output], bound),
+            bias: bias.then(|| init.constant([output], 0.0)),
+        }
+    }
+
+    /// Weights from N(0, 0.02²), bias zero: DINO's head.
+    pub(crate) fn normal(input: usize, output: usize, init: &mut Init) -> Self {
+        Self {
+            weight: init.normal([input, output], 0.02),
+            bias: Some(init.constant([output], 0.0)),
+        }
+    }
+
+    /// # Shapes
+    /// `[.., input]` → `[.., output]`
+    pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let mut shape = x.dims();
+        let weight = self.weight.val();
+        let [input, output] = weight.dims();
+        assert_shape!(x, [.., input]);
+        // One large product instead of one per sample.
+        let rows = shape[..D - 1].iter().product::<usize>();
+        let y = linear(
+            x.reshape([rows, input]),
+            weight,
+            self.bias.as_ref().map(Param::val),
+        );
+        shape[D - 1] = output;
+        y.reshape(shape)
+    }
+}
+
+/// Layer normalization over the last axis.
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    pub(crate) weight: Param<Tensor<1>>,
+    pub(crate) bias: Param<Tensor<1>>,
+    epsilon: f64,
+}
+
+impl LayerNorm {
+    pub(crate) fn new(dim: usize, epsilon: f64, init: &mut Init) -> Self {
+        Self {
+            weight: init.constant([dim], 1.0),
+            bias: init.constant([dim], 0.0),
+            epsilon,
+        }
+    }
+
+    /// # Shapes
+    /// `[.., dim]` → `[.., dim]`
+    pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let weight = self.weight.val();
+        let [dim] = weight.dims();
+        assert_shape!(x, [.., dim]);
+        layer_norm(x, weight, Some(self.bias.val()), self.epsilon)
+    }
+}
