@@ -4,3 +4,4 @@
 //! one patient, or a name.
 
 pub mod logging;
+pub mod scans;
