@@ -6,6 +6,7 @@ pub mod error;
 pub mod heads;
 pub mod init;
 pub mod layers;
+pub mod metrics;
 pub mod phantom;
 pub mod pos_embed;
 pub mod schedule;
