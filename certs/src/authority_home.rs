@@ -1,0 +1,125 @@
+//! The coordinator's directory: a member's, and the root key.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use protocol::{ConsortiumId, Role, SiteId, Timestamp};
+use rustls_pki_types::CertificateDer;
+
+use crate::approval::Approval;
+use crate::authority::Authority;
+use crate::error::Error;
+use crate::files;
+use crate::home::Home;
+use crate::key::PrivateKey;
+use crate::key_file::{self, Passphrase};
+
+/// The coordinator's directory: a [`Home`], with these besides.
+///
+/// | file | what |
+/// |---|---|
+/// | `root-key.pem` | the consortium's root key, mode 0600; never overwritten |
+/// | `approvals/NAME.fmct` | what to send to the member of that name |
+/// | `lock` | held while the consortium file changes |
+#[derive(Clone, Debug)]
+pub struct AuthorityHome {
+    home: Home,
+}
+
+impl AuthorityHome {
+    /// Uses `dir`, which need not exist yet.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            home: Home::new(dir),
+        }
+    }
+
+    /// Founds a consortium: root key, root certificate, coordinator's key and certificate,
+    /// consortium file.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if there is a root key already.
+    pub fn found(
+        &self,
+        id: ConsortiumId,
+        coordinator: &SiteId,
+        passphrase: Option<&Passphrase>,
+        now: Timestamp,
+    ) -> Result<Authority, Error> {
+        files::create_dir(&self.home.dir().join(APPROVALS))?;
+        let mut authority = Authority::found(id, now)?;
+        key_file::create(&self.root_key_path(), authority.key(), passphrase)?;
+        let key = PrivateKey::generate()?;
+        key_file::create(&self.home.key_path(), &key, passphrase)?;
+        let certificate = authority.admit(coordinator, key.public(), Role::Coordinator, now)?;
+        self.home.store(authority.root(), authority.consortium())?;
+        self.home.store_certificate(&certificate)?;
+        Ok(authority)
+    }
+
+    /// Loads the authority, to look at it.
+    ///
+    /// # Errors
+    /// [`Error`], naming the file and the rule it breaks.
+    pub fn open(&self, passphrase: Option<&Passphrase>) -> Result<Authority, Error> {
+        let key = key_file::read(&self.root_key_path(), passphrase)?;
+        let trust = self.home.trust()?;
+        Authority::new(
+            key,
+            trust.root().clone(),
+            trust.consortium().as_ref().clone(),
+        )
+    }
+
+    /// Changes the consortium, one change at a time, and keeps the new consortium file before
+    /// anybody sees it.
+    ///
+    /// # Errors
+    /// Whatever `change` returns; then nothing is kept.
+    pub fn change<T>(
+        &self,
+        passphrase: Option<&Passphrase>,
+        change: impl FnOnce(&mut Authority) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let path = self.home.dir().join("lock");
+        let lock = File::create(&path).map_err(|source| files::failed("created", &path, source))?;
+        lock.lock()
+            .map_err(|source| files::failed("locked", &path, source))?;
+        let mut authority = self.open(passphrase)?;
+        let result = change(&mut authority)?;
+        self.home.store_consortium(authority.consortium())?;
+        Ok(result)
+    }
+
+    /// Writes what a member needs to take part, to be sent to it.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be written.
+    pub fn write_approval(
+        &self,
+        id: &SiteId,
+        certificate: CertificateDer<'static>,
+    ) -> Result<PathBuf, Error> {
+        let trust = self.home.trust()?;
+        let consortium = trust.consortium().as_bytes().to_vec();
+        let approval = Approval {
+            certificate,
+            root: trust.root().clone(),
+            consortium,
+        };
+        let path = self.home.dir().join(APPROVALS).join(format!("{id}.fmct"));
+        files::replace(&path, &approval.to_bytes()?)?;
+        Ok(path)
+    }
+
+    /// The coordinator's own part of the directory.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    fn root_key_path(&self) -> PathBuf {
+        self.home.dir().join("root-key.pem")
+    }
+}
+
+const APPROVALS: &str = "approvals";

@@ -1,0 +1,266 @@
+//! From a site's first key to its first connection, through files.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use pkcs8::der::Document;
+use pkcs8::der::pem::LineEnding;
+use rustls_pki_types::CertificateSigningRequestDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::*;
+use crate::{
+    Approval, AuthorityHome, ConsortiumError, Error, Home, Leaf, Passphrase, Pin, key_file,
+};
+
+struct Hospital {
+    _dir: tempfile::TempDir,
+    coordinator: AuthorityHome,
+    site: Home,
+    root: Pin,
+}
+
+impl Hospital {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let coordinator = AuthorityHome::new(dir.path().join("coordinator"));
+        let authority = coordinator
+            .found("headct".parse().unwrap(), &id("coordinator"), None, NOW)
+            .unwrap();
+        let root = authority.root().fingerprint().into();
+        let site = Home::new(dir.path().join("site"));
+        Self {
+            coordinator,
+            site,
+            root,
+            _dir: dir,
+        }
+    }
+
+    fn approve(&self) -> Approval {
+        let request = Request::read(&fs::read(self.site.request_path()).unwrap()).unwrap();
+        let certificate = self
+            .coordinator
+            .change(None, |authority| {
+                authority.approve(&request, Role::Site, NOW)
+            })
+            .unwrap();
+        let path = self
+            .coordinator
+            .write_approval(request.id(), certificate)
+            .unwrap();
+        Approval::read(&fs::read(path).unwrap()).unwrap()
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn enrolled_and_approved_site_can_open_its_identity() {
+    let hospital = Hospital::new();
+    hospital
+        .site
+        .enroll(&id("mgh"), &hospital.root, None)
+        .unwrap();
+    let approval = hospital.approve();
+    let Leaf { id: name, role, .. } = hospital.site.accept(&approval, NOW).unwrap();
+    assert_eq!((name, role), (id("mgh"), Role::Site));
+
+    let (identity, trust) = hospital.site.open(None).unwrap();
+    assert_eq!(identity.id(), &id("mgh"));
+    let (coordinator, theirs) = hospital.coordinator.home().open(None).unwrap();
+    assert_eq!(coordinator.role(), Role::Coordinator);
+    assert!(theirs.client(&chain(&identity), NOW).is_ok());
+    assert!(trust.coordinator(&chain(&coordinator), NOW).is_ok());
+}
+
+#[test]
+fn root_key_and_site_key_are_never_overwritten() {
+    let hospital = Hospital::new();
+    let again =
+        hospital
+            .coordinator
+            .found("headct".parse().unwrap(), &id("coordinator"), None, NOW);
+    assert!(matches!(again, Err(Error::Exists { .. })));
+    hospital
+        .site
+        .enroll(&id("mgh"), &hospital.root, None)
+        .unwrap();
+    let before = fs::read(hospital.site.key_path()).unwrap();
+    let again = hospital.site.enroll(&id("mgh"), &hospital.root, None);
+    assert!(matches!(again, Err(Error::Exists { .. })));
+    assert_eq!(fs::read(hospital.site.key_path()).unwrap(), before);
+}
+
+#[test]
+fn approval_under_another_root_is_refused() {
+    let (hospital, impostor) = (Hospital::new(), Hospital::new());
+    hospital
+        .site
+        .enroll(&id("mgh"), &impostor.root, None)
+        .unwrap();
+    let refused = hospital.site.accept(&hospital.approve(), NOW);
+    assert!(matches!(refused, Err(Error::Root { .. })), "{refused:?}");
+}
+
+#[test]
+fn approval_for_another_site_or_with_an_older_file_is_refused() {
+    let hospital = Hospital::new();
+    hospital
+        .site
+        .enroll(&id("mgh"), &hospital.root, None)
+        .unwrap();
+    let approval = hospital.approve();
+    hospital.site.accept(&approval, NOW).unwrap();
+    hospital
+        .coordinator
+        .change(None, |authority| authority.revoke(&id("mgh"), NOW))
+        .unwrap();
+    let newer = hospital.coordinator.home().trust().unwrap().consortium();
+    hospital.site.store_consortium(&newer).unwrap();
+    assert!(matches!(
+        hospital.site.accept(&approval, NOW),
+        Err(Error::Consortium(ConsortiumError::Older { .. }))
+    ));
+
+    let other = Home::new(hospital.site.dir().with_file_name("other"));
+    other.enroll(&id("ucsf"), &hospital.root, None).unwrap();
+    assert!(matches!(
+        other.accept(&approval, NOW),
+        Err(Error::WrongHolder { .. })
+    ));
+}
+
+#[test]
+fn files_with_secrets_are_0600_and_a_looser_mode_is_refused() {
+    let hospital = Hospital::new();
+    hospital
+        .site
+        .enroll(&id("mgh"), &hospital.root, None)
+        .unwrap();
+    let key = hospital.site.key_path();
+    let root_key = hospital.coordinator.home().dir().join("root-key.pem");
+    let secrets = [
+        key.clone(),
+        root_key,
+        hospital.coordinator.home().key_path(),
+    ];
+    for secret in secrets {
+        assert_eq!(mode(&secret), 0o600, "{}", secret.display());
+    }
+    for loose in [0o640, 0o604, 0o660, 0o644, 0o610] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(loose)).unwrap();
+        let refused = key_file::read(&key, None).unwrap_err();
+        assert!(
+            refused.to_string().contains(&format!("mode {loose:04o}")),
+            "{refused}"
+        );
+        assert!(
+            Passphrase::from_file(&key).is_err(),
+            "passphrase file of mode {loose:o}"
+        );
+    }
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o400)).unwrap();
+    assert!(key_file::read(&key, None).is_ok());
+}
+
+#[test]
+fn encrypted_key_opens_with_its_passphrase_only() {
+    let hospital = Hospital::new();
+    let passphrase = Passphrase::new("correct horse\n".to_owned());
+    hospital
+        .site
+        .enroll(&id("mgh"), &hospital.root, Some(&passphrase))
+        .unwrap();
+    let path = hospital.site.key_path();
+    let request = Request::read(&fs::read(hospital.site.request_path()).unwrap()).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"));
+
+    let typed = Passphrase::new("correct horse".to_owned());
+    assert_eq!(
+        key_file::read(&path, Some(&typed)).unwrap().public(),
+        request.key()
+    );
+    assert!(matches!(
+        key_file::read(&path, None),
+        Err(Error::PassphraseNeeded { .. })
+    ));
+    let wrong = Passphrase::new("incorrect horse".to_owned());
+    assert!(matches!(
+        key_file::read(&path, Some(&wrong)),
+        Err(Error::PassphraseWrong { .. })
+    ));
+}
+
+#[test]
+fn secrets_show_in_no_debug_output_and_no_error() {
+    let hospital = Hospital::new();
+    let passphrase = Passphrase::new("correct horse".to_owned());
+    hospital
+        .site
+        .enroll(&id("mgh"), &hospital.root, None)
+        .unwrap();
+    hospital.site.accept(&hospital.approve(), NOW).unwrap();
+    let (identity, trust) = hospital.site.open(None).unwrap();
+    let authority = hospital.coordinator.open(None).unwrap();
+    let config = crate::tls::client_config(
+        &identity,
+        &trust,
+        Arc::new(rustls::time_provider::DefaultTimeProvider),
+        &[],
+    )
+    .unwrap();
+    let key = fs::read_to_string(hospital.site.key_path()).unwrap();
+    let body = key.lines().nth(1).unwrap();
+    fs::write(
+        hospital.site.key_path(),
+        key.replace(&body[8..16], "--------"),
+    )
+    .unwrap();
+    let damaged = key_file::read(&hospital.site.key_path(), None).unwrap_err();
+    let seed: Vec<u8> = identity.key().pkcs8()[16..].to_vec();
+    let hex = crate::hex::encode(&seed);
+    for shown in [
+        format!("{identity:?}"),
+        format!("{:?}", identity.key()),
+        format!("{authority:?}"),
+        format!("{trust:?}"),
+        format!("{config:?}"),
+        format!("{passphrase:?}"),
+        format!("{damaged} {damaged:?}"),
+    ] {
+        assert!(!shown.contains("correct horse"), "{shown}");
+        assert!(!shown.contains(&hex[..16]), "{shown}");
+        assert!(!shown.contains(&body[32..]), "{shown}");
+        assert!(
+            !shown.contains(&format!("{:?}", &seed[..8]).replace(['[', ']'], "")),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn request_bent_at_any_byte_is_refused() {
+    let key = PrivateKey::generate().unwrap();
+    let pem = Request::write(&id("mgh"), &key).unwrap();
+    let request = Request::read(pem.as_bytes()).unwrap();
+    assert_eq!((request.id(), request.key()), (&id("mgh"), key.public()));
+    // Every byte counts, whether the signature covers it or not.
+    let der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes()).unwrap();
+    for at in 0..der.len() {
+        let mut bent = der.to_vec();
+        bent[at] ^= 0x04;
+        let pem = Document::try_from(bent)
+            .and_then(|bent| bent.to_pem("CERTIFICATE REQUEST", LineEnding::LF));
+        // What is no longer DER cannot even be written.
+        if let Ok(pem) = pem {
+            assert!(Request::read(pem.as_bytes()).is_err(), "bent at byte {at}");
+        }
+    }
+    assert!(Request::read(b"").is_err());
+    assert!(Request::read(&vec![b'-'; Request::MAX_BYTES + 1]).is_err());
+}
