@@ -214,24 +214,34 @@ impl ModuleMapper for Writer<'_> {
                 .push((name, expected, given.shape.clone()));
             return param;
         }
-        param.map(|old| {
+        replace(param, |old| {
             let data = TensorData::new(given.values.clone(), given.shape.clone());
-            let mut new = Tensor::from_data(data, &old.device().inner());
+            let new = Tensor::from_data(data, &old.device());
             if transposed {
-                new = contiguous(new.transpose());
+                contiguous(new.transpose())
+            } else {
+                new
             }
-            follow(new, &old)
         })
     }
 }
 
-/// Gives `new` the autodiff association and gradient setting of `old`.
-pub(crate) fn follow<const D: usize>(new: Tensor<D>, old: &Tensor<D>) -> Tensor<D> {
-    if old.is_autodiff() {
-        Tensor::from_inner(new).set_require_grad(old.is_require_grad())
-    } else {
-        new
-    }
+/// Replaces a parameter's values, keeping its autodiff association and gradient setting.
+///
+/// `new` gets the old values, the only copy of them, so that it can change them in place.
+pub(crate) fn replace<const D: usize>(
+    param: Param<Tensor<D>>,
+    new: impl FnOnce(Tensor<D>) -> Tensor<D>,
+) -> Param<Tensor<D>> {
+    param.map(|old| {
+        let (autodiff, trained) = (old.is_autodiff(), old.is_require_grad());
+        let new = new(old.inner());
+        if autodiff {
+            Tensor::from_inner(new).set_require_grad(trained)
+        } else {
+            new
+        }
+    })
 }
 
 /// Copies a transposed view into row-major order.

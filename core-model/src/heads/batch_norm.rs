@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use crate::init::Init;
-use crate::state::follow;
+use crate::state::replace;
 
 /// Batch normalization of `[B, C, ..]` as in PyTorch (momentum 0.1, unbiased running variance).
 ///
@@ -95,9 +95,8 @@ impl BatchNorm {
 
     fn move_towards(running: &mut Param<Tensor<1>>, batch: Tensor<1>) {
         let batch = batch.inner();
-        *running = running.clone().map(|old| {
-            let new = old.clone().inner() * (1.0 - Self::MOMENTUM) + batch * Self::MOMENTUM;
-            follow(new, &old)
+        *running = replace(running.clone(), |old| {
+            old * (1.0 - Self::MOMENTUM) + batch * Self::MOMENTUM
         });
     }
 }

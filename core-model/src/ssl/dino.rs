@@ -13,7 +13,7 @@ use crate::error::ConfigError;
 use crate::heads::BatchNorm;
 use crate::init::Init;
 use crate::layers::Linear;
-use crate::state::follow;
+use crate::state::replace;
 use crate::vit::{Vit, VitConfig};
 
 /// Shape of the projection head.
@@ -367,10 +367,8 @@ impl ModuleMapper for Average {
             .values
             .remove(&param.id)
             .expect("modules of the same structure");
-        param.map(|old| {
-            let tracked = old.clone();
-            let old = old.inner();
-            follow(old * self.momentum + new * (1.0 - self.momentum), &tracked)
+        replace(param, |old| {
+            old * self.momentum + new * (1.0 - self.momentum)
         })
     }
 }

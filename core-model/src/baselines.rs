@@ -1,0 +1,3 @@
+//! What the paper compares with.
+
+pub mod resnet;

@@ -1,0 +1,185 @@
+//! Gradients by parameter name, on the host.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
+
+use crate::state::Path;
+
+/// Gradients of a module's parameters, by name, in storage order.
+///
+/// On the CPU device they are taken over without a copy.
+#[derive(Debug, Default)]
+pub struct Gradients(BTreeMap<String, TensorData>);
+
+impl Gradients {
+    /// Takes the gradients of `module` out of a backward pass; parameters without one are left out.
+    pub fn of<M: Module>(module: &M, mut grads: burn::tensor::Gradients) -> Self {
+        let mut taker = Taker {
+            path: Path::default(),
+            grads: &mut grads,
+            taken: Self::default(),
+        };
+        module.visit(&mut taker);
+        taker.taken
+    }
+
+    /// Adds the gradients of another part of the batch.
+    pub fn accumulate(&mut self, other: Self) {
+        for (name, data) in other.0 {
+            match self.0.get_mut(&name) {
+                Some(sum) => zip(values_mut(sum), values(&data), |sum, new| *sum += new),
+                None => drop(self.0.insert(name, data)),
+            }
+        }
+    }
+
+    /// Multiplies every gradient by `factor`.
+    pub fn scale(&mut self, factor: f32) {
+        for data in self.0.values_mut() {
+            values_mut(data)
+                .par_iter_mut()
+                .with_min_len(CHUNK)
+                .for_each(|g| *g *= factor);
+        }
+    }
+
+    /// Drops the gradients whose name starts with `prefix`: those parameters stay as they are.
+    pub fn drop_prefix(&mut self, prefix: &str) {
+        self.0.retain(|name, _| !name.starts_with(prefix));
+    }
+
+    /// The gradient of one parameter.
+    pub fn get(&self, name: &str) -> Option<&[f32]> {
+        self.0.get(name).map(values)
+    }
+
+    /// The gradient of one parameter, to change it (a proximal term, noise).
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut [f32]> {
+        self.0.get_mut(name).map(values_mut)
+    }
+
+    /// Names of the parameters that have a gradient.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// L2 norm over all parameters.
+    pub fn norm(&self) -> f64 {
+        self.0
+            .values()
+            .map(|data| squared_norm(values(data)))
+            .sum::<f64>()
+            .sqrt()
+    }
+
+    /// Bounds the gradients and returns their norm over all parameters before that.
+    pub fn clip(&mut self, clipping: Clipping) -> f64 {
+        let squares: Vec<f64> = self
+            .0
+            .values()
+            .map(|data| squared_norm(values(data)))
+            .collect();
+        let norm = squares.iter().sum::<f64>().sqrt();
+        for (data, square) in self.0.values_mut().zip(squares) {
+            let (bound, norm) = match clipping {
+                Clipping::None => continue,
+                Clipping::PerParameter(bound) => (bound, square.sqrt()),
+                Clipping::Global(bound) => (bound, norm),
+            };
+            let factor = bound / (norm + 1e-6);
+            if factor < 1.0 {
+                let factor = factor as f32;
+                values_mut(data)
+                    .par_iter_mut()
+                    .with_min_len(CHUNK)
+                    .for_each(|g| *g *= factor);
+            }
+        }
+        norm
+    }
+}
+
+/// How gradients are bounded before a step.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Clipping {
+    /// Not at all.
+    #[default]
+    None,
+    /// Each parameter's L2 norm (pre-training, as published).
+    PerParameter(f64),
+    /// The L2 norm over all parameters (fine-tuning, as published).
+    Global(f64),
+}
+
+struct Taker<'a> {
+    path: Path,
+    grads: &'a mut burn::tensor::Gradients,
+    taken: Gradients,
+}
+
+impl ModuleVisitor for Taker<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = param.val().grad_remove(self.grads) {
+            self.taken.0.insert(self.path.name(), grad.into_data());
+        }
+    }
+}
+
+/// Values handled by one task; a sum over them does not depend on the number of threads.
+pub(crate) const CHUNK: usize = 1 << 16;
+
+pub(crate) fn values(data: &TensorData) -> &[f32] {
+    data.as_slice().expect("parameters are float32")
+}
+
+pub(crate) fn values_mut(data: &mut TensorData) -> &mut [f32] {
+    data.as_mut_slice().expect("parameters are float32")
+}
+
+fn zip(left: &mut [f32], right: &[f32], f: impl Fn(&mut f32, f32) + Sync) {
+    assert_eq!(
+        left.len(),
+        right.len(),
+        "gradients of one parameter differ in size"
+    );
+    left.par_chunks_mut(CHUNK)
+        .zip(right.par_chunks(CHUNK))
+        .for_each(|(left, right)| {
+            for (left, right) in left.iter_mut().zip(right) {
+                f(left, *right);
+            }
+        });
+}
+
+fn squared_norm(values: &[f32]) -> f64 {
+    let chunks: Vec<f64> = values
+        .par_chunks(CHUNK)
+        .map(|chunk| {
+            // Rows of a fixed length, so that each one is summed in single precision at full speed.
+            chunk.chunks(256).map(|row| f64::from(dot(row))).sum()
+        })
+        .collect();
+    chunks.iter().sum()
+}
+
+fn dot(row: &[f32]) -> f32 {
+    let mut lanes = [0.0; 16];
+    let (head, tail) = row.as_chunks::<16>();
+    for values in head {
+        for (lane, value) in lanes.iter_mut().zip(values) {
+            *lane += value * value;
+        }
+    }
+    lanes.iter().sum::<f32>() + tail.iter().map(|value| value * value).sum::<f32>()
+}

@@ -1,0 +1,14 @@
+//! Every model part against vectors made with PyTorch and MONAI, independently of this project.
+//!
+//! The small set lies beside these tests; the larger one is used too when the checkout has it.
+
+#[path = "reference/heads.rs"]
+mod heads;
+#[path = "reference/optimizer.rs"]
+mod optimizer;
+#[path = "reference/ssl.rs"]
+mod ssl;
+#[path = "reference/vectors.rs"]
+mod vectors;
+#[path = "reference/vit.rs"]
+mod vit;
