@@ -27,6 +27,7 @@ pub enum ProbeKind {
 
 /// A probe of either kind: two logits from the tokens of a scan.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one probe at a time")]
 pub enum Probe {
     /// On the class token.
     Linear(LinearProbe),

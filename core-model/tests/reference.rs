@@ -2,6 +2,8 @@
 //!
 //! The small set lies beside these tests; the larger one is used too when the checkout has it.
 
+#![expect(clippy::unwrap_used, reason = "in a test, an unwrap is an assertion")]
+
 #[path = "reference/heads.rs"]
 mod heads;
 #[path = "reference/optimizer.rs"]
