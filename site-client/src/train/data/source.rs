@@ -1,0 +1,198 @@
+//! Where scans come from.
+
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use half::f16;
+
+/// A scan as the model sees it: windowed, cubic, values about 0…1.
+#[derive(Clone, PartialEq)]
+pub struct Windowed {
+    /// One per window.
+    pub channels: usize,
+    /// Edge in voxels.
+    pub size: usize,
+    /// `[C, S, S, S]`, row-major; half precision as in the published cache.
+    pub values: Vec<f16>,
+}
+
+impl Debug for Windowed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { channels, size, .. } = self;
+        write!(f, "Windowed[{channels}, {size}, {size}, {size}]")
+    }
+}
+
+/// Scans by index.
+///
+/// An index names the same scan for the life of the source, and loading it twice gives the same
+/// values; random access from several threads is what makes shuffling and background loading free.
+pub trait Source: Debug + Send + Sync {
+    /// Number of scans.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Pseudonymous id of a scan, for messages about it.
+    fn id(&self, scan: usize) -> String;
+
+    /// Reads a scan.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be read, in words.
+    fn load(&self, scan: usize) -> Result<Arc<Windowed>, String>;
+}
+
+/// Keeps decoded scans in memory, first come, until a budget is spent.
+#[derive(Debug)]
+pub struct Memory<S> {
+    source: S,
+    kept: Vec<OnceLock<Arc<Windowed>>>,
+    left: AtomicUsize,
+}
+
+impl<S: Source> Memory<S> {
+    /// Keeps up to `mib` MiB of the scans of `source`.
+    #[must_use]
+    pub fn new(source: S, mib: usize) -> Self {
+        let kept = (0..source.len()).map(|_| OnceLock::new()).collect();
+        Self {
+            source,
+            kept,
+            left: AtomicUsize::new(mib << 20),
+        }
+    }
+}
+
+impl<S: Source> Source for Memory<S> {
+    fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    fn id(&self, scan: usize) -> String {
+        self.source.id(scan)
+    }
+
+    fn load(&self, scan: usize) -> Result<Arc<Windowed>, String> {
+        if let Some(kept) = self.kept[scan].get() {
+            return Ok(Arc::clone(kept));
+        }
+        let loaded = self.source.load(scan)?;
+        let bytes = size_of_val(loaded.values.as_slice());
+        let spend = |left: usize| left.checked_sub(bytes);
+        if self
+            .left
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, spend)
+            .is_ok()
+        {
+            // Another thread may have kept it meanwhile: the same values, counted twice.
+            drop(self.kept[scan].set(Arc::clone(&loaded)));
+        }
+        Ok(loaded)
+    }
+}
+
+/// Some scans of a source, as a source.
+#[derive(Debug)]
+pub struct Subset {
+    source: Arc<dyn Source>,
+    scans: Vec<usize>,
+}
+
+impl Subset {
+    /// The scans `scans` of `source`, in that order.
+    #[must_use]
+    pub fn new(source: Arc<dyn Source>, scans: Vec<usize>) -> Self {
+        Self { source, scans }
+    }
+}
+
+impl Source for Subset {
+    fn len(&self) -> usize {
+        self.scans.len()
+    }
+
+    fn id(&self, scan: usize) -> String {
+        self.source.id(self.scans[scan])
+    }
+
+    fn load(&self, scan: usize) -> Result<Arc<Windowed>, String> {
+        self.source.load(self.scans[scan])
+    }
+}
+
+/// Whether a patient belongs to the first `fraction` of all patients.
+///
+/// Each patient has a fixed place in [0, 1), so a smaller share is contained in a larger one and no
+/// patient is split between shares.
+#[must_use]
+pub fn in_fraction(patient: &str, fraction: f64) -> bool {
+    let place = super::stream(0, patient, &[]) as f64 / u64::MAX as f64;
+    fraction >= 1.0 || place < fraction
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Counted(Vec<AtomicUsize>);
+
+    impl Source for Counted {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn id(&self, scan: usize) -> String {
+            format!("scan-{scan}")
+        }
+
+        fn load(&self, scan: usize) -> Result<Arc<Windowed>, String> {
+            self.0[scan].fetch_add(1, Ordering::SeqCst);
+            let values = vec![f16::from_f32(scan as f32); 1 << 18];
+            Ok(Arc::new(Windowed {
+                channels: 1,
+                size: 64,
+                values,
+            }))
+        }
+    }
+
+    #[test]
+    fn memory_keeps_scans_within_its_budget_and_reads_the_others_again() {
+        let source = Counted((0..4).map(|_| AtomicUsize::new(0)).collect());
+        let memory = Memory::new(source, 1);
+        for _ in 0..2 {
+            for scan in 0..4 {
+                assert_eq!(memory.load(scan).unwrap().values[0].to_f32(), scan as f32);
+            }
+        }
+        let reads: Vec<usize> = memory
+            .source
+            .0
+            .iter()
+            .map(|n| n.load(Ordering::SeqCst))
+            .collect();
+        assert_eq!(reads, [1, 1, 2, 2], "two scans of half a MiB fit");
+    }
+
+    #[test]
+    fn a_smaller_fraction_of_patients_is_contained_in_a_larger_one() {
+        let patients: Vec<String> = (0..2000).map(|patient| format!("p{patient}")).collect();
+        let within = |share| {
+            patients
+                .iter()
+                .filter(|p| in_fraction(p, share))
+                .collect::<Vec<_>>()
+        };
+        let (tenth, third, all) = (within(0.1), within(0.3), within(1.0));
+        assert!(tenth.iter().all(|patient| third.contains(patient)));
+        assert!((140..260).contains(&tenth.len()) && (500..700).contains(&third.len()));
+        assert_eq!(all.len(), 2000);
+    }
+}

@@ -1,0 +1,5 @@
+//! From a backbone to a disease: fine-tuning, probing, few shots.
+
+mod classifiers;
+
+pub use classifiers::{Features, Rule, scores};

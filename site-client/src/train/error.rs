@@ -1,0 +1,98 @@
+//! What can go wrong in training.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// A fault of the configuration, the data or the machine; the message names file, field and rule.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A checkpoint that cannot be used.
+    #[error("checkpoint {}: {reason}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A configuration that cannot be read or makes no sense.
+    #[error("configuration: {reason}")]
+    Config {
+        /// Which field breaks which rule.
+        reason: String,
+    },
+    /// Scans or labels that cannot be trained on.
+    #[error("{reason}")]
+    Data {
+        /// Which scan, label or part, and what is wrong.
+        reason: String,
+    },
+    /// A device that does not exist or cannot do what is asked.
+    #[error("device: {reason}")]
+    Device {
+        /// What is missing.
+        reason: String,
+    },
+    /// A loss that is no number.
+    #[error(
+        "step {step}: loss is {loss}, expected a finite number; batch: {}; last good checkpoint: {}",
+        scans.join(" "),
+        checkpoint.as_ref().map_or_else(|| "none".into(), |path| path.display().to_string())
+    )]
+    Diverged {
+        /// Step, counted from 1.
+        step: u64,
+        /// The loss.
+        loss: f64,
+        /// Scans of the step.
+        scans: Vec<String>,
+        /// Where to go on from.
+        checkpoint: Option<PathBuf>,
+    },
+    /// A file that cannot be read or written.
+    #[error("{}: cannot be read or written", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Too many scans that cannot be read.
+    #[error(
+        "{} of {total} scans cannot be read, at most 1 % may be skipped: {}",
+        scans.len(),
+        scans.join(" ")
+    )]
+    Unreadable {
+        /// Their ids.
+        scans: Vec<String>,
+        /// Scans in the source.
+        total: usize,
+    },
+}
+
+impl TrainError {
+    /// A fault of the file at `path`.
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// A broken rule of the configuration.
+    pub(crate) fn config(reason: impl Into<String>) -> Self {
+        Self::Config {
+            reason: reason.into(),
+        }
+    }
+
+    /// Unusable scans or labels.
+    pub(crate) fn data(reason: impl Into<String>) -> Self {
+        Self::Data {
+            reason: reason.into(),
+        }
+    }
+}

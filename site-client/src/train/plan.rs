@@ -1,0 +1,367 @@
+//! The checked form of a configuration: only a plan runs.
+
+use core_model::ssl::dino::{DinoHeadConfig, DinoLossConfig};
+use core_model::ssl::mae::MaeConfig as MaeShape;
+use core_model::vit::{VitConfig, VitShape};
+
+use super::{Architecture, Config, Preset, Span, TrainError};
+
+/// A configuration whose every field keeps its rule, with the shapes of the models it asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    config: Config,
+    vit: VitConfig,
+    dino_head: DinoHeadConfig,
+    mae: MaeShape,
+}
+
+impl Plan {
+    /// Checks a configuration.
+    ///
+    /// # Errors
+    ///
+    /// The first field that breaks its rule, with its name, the rule and what was found.
+    pub fn new(config: Config) -> Result<Self, TrainError> {
+        check(&config)?;
+        let refused = |error: core_model::error::ConfigError| TrainError::config(error.to_string());
+        let model = &config.model;
+        let vit = VitConfig::new(VitShape {
+            image: model.input,
+            patch: model.patch,
+            channels: model.channels,
+            dim: model.dim,
+            depth: model.depth,
+            heads: model.heads,
+            mlp: model.mlp,
+            qkv_bias: model.qkv_bias,
+            registers: model.registers,
+        })
+        .map_err(refused)?;
+        let dino_head = DinoHeadConfig {
+            hidden: config.dino.head_hidden,
+            bottleneck: config.dino.head_bottleneck,
+            prototypes: config.dino.prototypes,
+            batch_norm: config.dino.head_batch_norm,
+        };
+        dino_head.check().map_err(refused)?;
+        let mae = MaeShape {
+            decoder_dim: config.mae.decoder_dim,
+            decoder_depth: config.mae.decoder_depth,
+            decoder_heads: config.mae.decoder_heads,
+            decoder_mlp: config.mae.decoder_mlp,
+            mask_ratio: config.mae.mask_ratio,
+            norm_pix_loss: config.mae.norm_pix_loss,
+        };
+        mae.check().map_err(refused)?;
+        Ok(Self {
+            config,
+            vit,
+            dino_head,
+            mae,
+        })
+    }
+
+    /// The plan of a preset as it is.
+    ///
+    /// # Panics
+    ///
+    /// Never: every preset is checked by a test.
+    #[must_use]
+    pub fn preset(preset: Preset) -> Self {
+        Self::new(Config::preset(preset)).expect("presets keep the rules")
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Shape of the backbone.
+    #[must_use]
+    pub fn vit(&self) -> &VitConfig {
+        &self.vit
+    }
+
+    /// Shape of the backbone for MAE, which knows no registers.
+    pub(crate) fn mae_encoder(&self) -> VitConfig {
+        self.vit.clone().with_registers(0)
+    }
+
+    /// Shape of the DINO head.
+    #[must_use]
+    pub fn dino_head(&self) -> &DinoHeadConfig {
+        &self.dino_head
+    }
+
+    /// Temperatures and momentum of the DINO loss.
+    pub(crate) fn dino_loss(&self) -> DinoLossConfig {
+        DinoLossConfig {
+            student_temp: self.config.dino.student_temperature,
+            center_momentum: self.config.dino.center_momentum,
+        }
+    }
+
+    /// Shape of the MAE decoder.
+    #[must_use]
+    pub fn mae(&self) -> &MaeShape {
+        &self.mae
+    }
+}
+
+impl Span {
+    /// Length in steps, in a run of `total` steps over `scans` scans at `batch` scans per step.
+    pub(crate) fn steps(self, total: u64, scans: usize, batch: usize) -> u64 {
+        match self {
+            Self::Epochs(epochs) => (epochs * scans as f64 / batch as f64).round() as u64,
+            Self::Fraction(fraction) => (fraction * total as f64).round() as u64,
+            Self::Steps(steps) => steps,
+        }
+    }
+}
+
+fn check(config: &Config) -> Result<(), TrainError> {
+    let Config {
+        model,
+        data,
+        pretrain,
+        dino,
+        mae,
+        finetune,
+        few_shot,
+        sweep,
+        ..
+    } = config;
+    rule(
+        "model.channels",
+        "must be 1 or 3",
+        model.channels,
+        matches!(model.channels, 1 | 3),
+    )?;
+    rule(
+        "data.workers",
+        "must be positive",
+        data.workers,
+        data.workers > 0,
+    )?;
+    rule("data.queue", "must be positive", data.queue, data.queue > 0)?;
+    let fraction = pretrain.fraction;
+    rule(
+        "pretrain.fraction",
+        "must be in (0, 1]",
+        fraction,
+        fraction > 0.0 && fraction <= 1.0,
+    )?;
+    let every = pretrain.checkpoint_every;
+    rule(
+        "pretrain.checkpoint_every",
+        "must be positive",
+        every,
+        every > 0,
+    )?;
+    rule(
+        "pretrain.log_every",
+        "must be positive",
+        pretrain.log_every,
+        pretrain.log_every > 0,
+    )?;
+
+    let layers = dino.head_layers;
+    rule(
+        "dino.head_layers",
+        "must be 3, the published head",
+        layers,
+        layers == 3,
+    )?;
+    let views = dino.global_views;
+    rule(
+        "dino.global_views",
+        "must be at least 2: they are compared",
+        views,
+        views >= 2,
+    )?;
+    for (field, batch, part) in [
+        ("dino.global_batch", dino.global_batch, dino.device_batch),
+        ("mae.global_batch", mae.global_batch, mae.device_batch),
+    ] {
+        let whole = part > 0 && batch > 0 && batch.is_multiple_of(part);
+        rule(
+            field,
+            "must be a multiple of device_batch",
+            format!("{batch} and {part}"),
+            whole,
+        )?;
+    }
+    for (field, temperature) in [
+        ("dino.student_temperature", dino.student_temperature),
+        ("dino.teacher_temperature", dino.teacher_temperature),
+        (
+            "dino.teacher_temperature_start",
+            dino.teacher_temperature_start,
+        ),
+    ] {
+        rule(field, "must be positive", temperature, temperature > 0.0)?;
+    }
+    for (field, share) in [
+        ("dino.momentum", dino.momentum),
+        ("dino.center_momentum", dino.center_momentum),
+        ("finetune.warmup", finetune.warmup),
+        ("finetune.min_lr_ratio", finetune.min_lr_ratio),
+    ]
+    .into_iter()
+    .chain(dino.flip.map(|flip| ("dino.flip", flip)))
+    .chain(mae.flip.map(|flip| ("mae.flip", flip)))
+    .chain(finetune.flip.map(|flip| ("finetune.flip", flip)))
+    {
+        rule(
+            field,
+            "must be in [0, 1]",
+            share,
+            (0.0..=1.0).contains(&share),
+        )?;
+    }
+    let betas = [("dino.betas", dino.betas), ("mae.betas", mae.betas)];
+    for (field, betas) in betas
+        .into_iter()
+        .chain([("finetune.betas", finetune.betas)])
+    {
+        let fine = betas.iter().all(|beta| (0.0..1.0).contains(beta));
+        rule(field, "must be in [0, 1)", format!("{betas:?}"), fine)?;
+    }
+    for (field, value) in [
+        ("dino.base_lr", dino.base_lr),
+        ("dino.weight_decay", dino.weight_decay),
+        ("dino.weight_decay_end", dino.weight_decay_end),
+        ("dino.clip", dino.clip),
+        ("dino.shift", dino.shift),
+        ("mae.base_lr", mae.base_lr),
+        ("mae.weight_decay", mae.weight_decay),
+        ("mae.weight_decay_end", mae.weight_decay_end),
+        ("mae.clip", mae.clip),
+        ("mae.shift", mae.shift),
+        ("finetune.backbone_lr", finetune.backbone_lr),
+        ("finetune.head_lr", finetune.head_lr),
+        ("finetune.weight_decay", finetune.weight_decay),
+        ("finetune.clip", finetune.clip),
+        ("finetune.shift", finetune.shift),
+    ] {
+        rule(
+            field,
+            "must be finite and not negative",
+            value,
+            value.is_finite() && value >= 0.0,
+        )?;
+    }
+    for (field, length) in [("dino.length", dino.length), ("mae.length", mae.length)] {
+        let own = match length {
+            Span::Epochs(epochs) => epochs > 0.0 && epochs.is_finite(),
+            Span::Fraction(_) => false,
+            Span::Steps(steps) => steps > 0,
+        };
+        rule(
+            field,
+            "must be positive epochs or steps",
+            format!("{length:?}"),
+            own,
+        )?;
+    }
+    for (field, count) in [
+        ("finetune.epochs", finetune.epochs),
+        ("finetune.draws", finetune.draws),
+        ("few_shot.repeats", few_shot.repeats),
+        ("few_shot.neighbors", few_shot.neighbors),
+        (
+            "few_shot.shots",
+            few_shot.shots.iter().copied().min().unwrap_or(0),
+        ),
+        (
+            "sweep.epochs",
+            sweep.epochs.iter().copied().min().unwrap_or(0),
+        ),
+        ("sweep.learning_rates", sweep.learning_rates.len()),
+        ("sweep.weight_decays", sweep.weight_decays.len()),
+        ("sweep.optimizers", sweep.optimizers.len()),
+    ] {
+        rule(field, "must be positive", count, count > 0)?;
+    }
+    rule(
+        "finetune.batch",
+        "must be at least 2, for batch norm",
+        finetune.batch,
+        finetune.batch > 1,
+    )
+}
+
+fn rule(
+    field: &str,
+    rule: &str,
+    found: impl std::fmt::Display,
+    holds: bool,
+) -> Result<(), TrainError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(TrainError::config(format!(
+            "{field}: {rule}, found {found}"
+        )))
+    }
+}
+
+/// Whether pre-training and probing make sense for the architecture.
+pub(crate) fn require_vit(config: &Config, what: &str) -> Result<(), TrainError> {
+    let architecture = config.model.architecture;
+    let rule_text = format!("must be vit for {what}");
+    rule(
+        "model.architecture",
+        &rule_text,
+        "resnet50-3d",
+        architecture == Architecture::Vit,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_a_plan_and_the_published_ones_are_vit_base() {
+        for preset in [Preset::Paper, Preset::Repo, Preset::Small, Preset::Tiny] {
+            let plan = Plan::preset(preset);
+            if matches!(preset, Preset::Paper | Preset::Repo) {
+                assert_eq!(plan.vit().patches(), 512);
+                assert_eq!(plan.vit().dim, 768);
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_rule_is_named_with_field_rule_and_value() {
+        for (setting, parts) in [
+            ("model.patch=5", ["patch", "image"]),
+            ("model.channels=2", ["model.channels", "found 2"]),
+            ("dino.global_batch=33", ["dino.global_batch", "33 and 32"]),
+            ("mae.mask_ratio=1.0", ["mask_ratio", "found 1"]),
+            (
+                "dino.length={ fraction = 0.5 }",
+                ["dino.length", "Fraction"],
+            ),
+            ("finetune.betas=[0.9, 1.0]", ["finetune.betas", "1.0"]),
+            ("few_shot.shots=[]", ["few_shot.shots", "found 0"]),
+            ("pretrain.fraction=0.0", ["pretrain.fraction", "(0, 1]"]),
+        ] {
+            let config = Config::resolve(Preset::Tiny, None, &[setting.to_owned()]).unwrap();
+            let error = Plan::new(config).unwrap_err().to_string();
+            assert!(
+                parts.iter().all(|part| error.contains(part)),
+                "{setting}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_span_in_epochs_counts_the_scans_of_the_site() {
+        assert_eq!(Span::Epochs(2.0).steps(0, 1000, 64), 31);
+        assert_eq!(Span::Fraction(0.1).steps(400, 1000, 64), 40);
+        assert_eq!(Span::Steps(7).steps(400, 1000, 64), 7);
+    }
+}

@@ -1,0 +1,24 @@
+//! Self-supervised pre-training (Methods, "Self-supervised pretraining").
+
+mod feed;
+mod pretraining;
+mod run;
+mod schedule;
+mod views;
+
+use serde::{Deserialize, Serialize};
+
+pub use feed::{Batch, Feed, View};
+pub use pretraining::{Pretraining, StepReport};
+pub use run::{Outcome, PretrainRun, Skipped, Stretch};
+pub use schedule::{Rates, Schedule};
+
+/// What pre-training optimizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Objective {
+    /// Self-distillation.
+    Dino,
+    /// Masked autoencoding.
+    Mae,
+}

@@ -1,0 +1,445 @@
+//! Pre-training as an object that runs steps when told to.
+
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Tensor, TensorData};
+use core_model::init::Init;
+use core_model::ssl::dino::{Dino, DinoNet};
+use core_model::ssl::mae::Mae;
+use core_model::ssl::mask::Mask;
+use core_model::state::{self, Mismatch, StateDict};
+
+use super::feed::{Batch, View};
+use super::{Objective, Rates, Schedule};
+use crate::train::optimizer::{Clip, Method, Optimizer, StepRates};
+use crate::train::plan::require_vit;
+use crate::train::record::{Vitals, entropies, spread};
+use crate::train::{Plan, TrainError};
+
+/// A model in pre-training: parameters, optimizer moments and the global step.
+///
+/// A run of its own calls [`step`](Self::step) until the schedule ends. A federation puts the global
+/// parameters in with [`load`](Self::load), runs its local steps, and takes them out with
+/// [`parameters`](Self::parameters); since every rate is a function of the global step, the two do
+/// the same.
+#[derive(Debug)]
+pub struct Pretraining {
+    plan: Plan,
+    schedule: Schedule,
+    device: Device,
+    network: Network,
+    optimizer: Optimizer,
+    step: u64,
+}
+
+#[derive(Debug)]
+enum Network {
+    Dino(Box<Dino>),
+    Mae(Box<Mae>),
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug)]
+pub struct StepReport {
+    /// The step, counted from 1.
+    pub step: u64,
+    /// Mean loss over the scans of the step.
+    pub loss: f64,
+    /// What it trained with.
+    pub rates: Rates,
+}
+
+impl Pretraining {
+    /// A fresh model, drawn from the plan's seed, for a site with `scans` training scans.
+    ///
+    /// # Errors
+    ///
+    /// The plan's architecture cannot be pre-trained.
+    pub fn new(
+        plan: &Plan,
+        objective: Objective,
+        scans: usize,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
+        let config = plan.config();
+        require_vit(config, "pre-training")?;
+        let device = device.clone().autodiff();
+        let mut init = Init::seeded(config.seed, &device);
+        let refused = |error: core_model::error::ConfigError| TrainError::config(error.to_string());
+        let (network, betas, clip, decay_all) = match objective {
+            Objective::Dino => {
+                let net = DinoNet::new(plan.vit(), plan.dino_head(), &mut init).map_err(refused)?;
+                let dino = &config.dino;
+                let network = Network::Dino(Box::new(Dino::new(net, plan.dino_loss())));
+                (network, dino.betas, dino.clip, dino.decay_all)
+            }
+            Objective::Mae => {
+                let encoder = plan.mae_encoder();
+                let net = Mae::new(&encoder, plan.mae(), &mut init).map_err(refused)?;
+                let mae = &config.mae;
+                (
+                    Network::Mae(Box::new(net)),
+                    mae.betas,
+                    mae.clip,
+                    mae.decay_all,
+                )
+            }
+        };
+        let optimizer = Optimizer::new(Method::AdamW { betas }, Clip::Each(clip), decay_all);
+        let schedule = Schedule::new(config, objective, scans);
+        Ok(Self {
+            plan: plan.clone(),
+            schedule,
+            device,
+            network,
+            optimizer,
+            step: 0,
+        })
+    }
+
+    /// What is optimized.
+    #[must_use]
+    pub fn objective(&self) -> Objective {
+        match self.network {
+            Network::Dino(_) => Objective::Dino,
+            Network::Mae(_) => Objective::Mae,
+        }
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Steps done since the start of the run, whoever did them.
+    #[must_use]
+    pub fn steps_done(&self) -> u64 {
+        self.step
+    }
+
+    /// Steps of the whole run.
+    #[must_use]
+    pub fn total_steps(&self) -> u64 {
+        self.schedule.total()
+    }
+
+    /// Passes of a device in one step: the gradient is accumulated over them.
+    #[must_use]
+    pub fn passes(&self) -> u64 {
+        let config = self.plan.config();
+        let (batch, pass) = match self.network {
+            Network::Dino(_) => (config.dino.global_batch, config.dino.device_batch),
+            Network::Mae(_) => (config.mae.global_batch, config.mae.device_batch),
+        };
+        (batch / pass) as u64
+    }
+
+    /// Goes on from global step `step`; the schedules follow.
+    pub fn set_steps_done(&mut self, step: u64) {
+        self.step = step;
+    }
+
+    /// The trained parameters: the DINO student with its head, or MAE's encoder and decoder.
+    #[must_use]
+    pub fn parameters(&self) -> StateDict {
+        match &self.network {
+            Network::Dino(dino) => state::state_dict(&dino.student),
+            Network::Mae(mae) => state::state_dict(&**mae),
+        }
+    }
+
+    /// Replaces the trained parameters.
+    ///
+    /// # Errors
+    ///
+    /// Parameters of another architecture; every difference is named.
+    pub fn load(&mut self, parameters: &StateDict) -> Result<(), TrainError> {
+        match &mut self.network {
+            Network::Dino(dino) => {
+                dino.student = state::load(dino.student.clone(), parameters).map_err(misfit)?;
+            }
+            Network::Mae(mae) => {
+                **mae = state::load((**mae).clone(), parameters).map_err(misfit)?
+            }
+        }
+        Ok(())
+    }
+
+    /// The DINO teacher's parameters; none for MAE.
+    #[must_use]
+    pub fn teacher(&self) -> Option<StateDict> {
+        match &self.network {
+            Network::Dino(dino) => Some(state::state_dict(&dino.teacher)),
+            Network::Mae(_) => None,
+        }
+    }
+
+    /// Replaces the DINO teacher; nothing for MAE.
+    ///
+    /// # Errors
+    ///
+    /// Parameters of another architecture; every difference is named.
+    pub fn set_teacher(&mut self, parameters: &StateDict) -> Result<(), TrainError> {
+        if let Network::Dino(dino) = &mut self.network {
+            dino.teacher = state::load(dino.teacher.clone(), parameters).map_err(misfit)?;
+        }
+        Ok(())
+    }
+
+    /// The DINO center, one value per prototype; none for MAE.
+    #[must_use]
+    pub fn center(&self) -> Option<Vec<f32>> {
+        match &self.network {
+            Network::Dino(dino) => Some(to_host(dino.center.clone())),
+            Network::Mae(_) => None,
+        }
+    }
+
+    /// Replaces the DINO center; nothing for MAE.
+    ///
+    /// # Errors
+    ///
+    /// A center of another number of prototypes.
+    pub fn set_center(&mut self, center: &[f32]) -> Result<(), TrainError> {
+        if let Network::Dino(dino) = &mut self.network {
+            let prototypes = self.plan.dino_head().prototypes;
+            if center.len() != prototypes {
+                let found = center.len();
+                let reason = format!("center: expected {prototypes} values, found {found}");
+                return Err(TrainError::data(reason));
+            }
+            let data = TensorData::new(center.to_vec(), [prototypes]);
+            dino.center = Tensor::from_data(data, &self.device.clone().inner());
+        }
+        Ok(())
+    }
+
+    /// The optimizer's moments.
+    #[must_use]
+    pub fn moments(&self) -> StateDict {
+        self.optimizer.state()
+    }
+
+    /// Replaces the optimizer's moments; an empty set starts them anew.
+    pub fn set_moments(&mut self, moments: &StateDict) {
+        self.optimizer.load(moments, &self.device.clone().inner());
+    }
+
+    /// The backbone that fine-tuning starts from: the DINO teacher, or MAE's encoder.
+    #[must_use]
+    pub fn backbone(&self) -> StateDict {
+        let (state, prefix) = match &self.network {
+            Network::Dino(dino) => (state::state_dict(&dino.teacher), "backbone."),
+            Network::Mae(mae) => (state::state_dict(&**mae), ""),
+        };
+        let kept = |name: &str| !name.starts_with("decoder_") && name != "mask_token";
+        let strip = |(name, tensor): (String, _)| {
+            let name = name.strip_prefix(prefix)?.to_owned();
+            kept(&name).then_some((name, tensor))
+        };
+        state.into_iter().filter_map(strip).collect()
+    }
+
+    /// One optimizer step on the passes of one global batch.
+    ///
+    /// The parameters are untouched unless the loss is finite.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Diverged`] without scan names, which the caller knows.
+    ///
+    /// # Panics
+    ///
+    /// If every pass is empty.
+    pub fn step(&mut self, passes: Vec<Batch>) -> Result<StepReport, TrainError> {
+        let rates = self.schedule.rates(self.step);
+        let passes: Vec<Batch> = passes
+            .into_iter()
+            .filter(|pass| !pass.scans.is_empty())
+            .collect();
+        let total: usize = passes.iter().map(|pass| pass.scans.len()).sum();
+        assert!(total > 0, "a step without scans");
+        let loss = match &mut self.network {
+            Network::Dino(_) => self.step_dino(passes, total, rates),
+            Network::Mae(_) => self.step_mae(passes, total, rates),
+        }?;
+        self.step += 1;
+        Ok(StepReport {
+            step: self.step,
+            loss,
+            rates,
+        })
+    }
+}
+
+impl Pretraining {
+    fn step_mae(
+        &mut self,
+        passes: Vec<Batch>,
+        total: usize,
+        rates: Rates,
+    ) -> Result<f64, TrainError> {
+        let Network::Mae(mae) = &mut self.network else {
+            unreachable!("checked by the caller")
+        };
+        let channels = self.plan.vit().channels;
+        let (tokens, ratio) = (self.plan.vit().patches(), self.plan.mae().mask_ratio);
+        let mut gradients = Accumulated::default();
+        for batch in passes {
+            let mask = Mask::from_noise(&batch.noise, tokens, ratio);
+            let scans = batch.scans.len();
+            let views = volumes(batch.views, scans, channels, &self.device);
+            let volume = views.into_iter().next().expect("MAE has one view");
+            let share = scans as f64 / total as f64;
+            let loss = mae.forward(volume, &mask).loss * share;
+            gradients.add(&**mae, loss, self.step)?;
+        }
+        let (loss, gradients) = gradients.finish();
+        let rates = StepRates {
+            lr: rates.lr,
+            weight_decay: rates.weight_decay,
+            frozen: &[],
+        };
+        **mae = self.optimizer.step((**mae).clone(), gradients, rates);
+        Ok(loss)
+    }
+
+    fn step_dino(
+        &mut self,
+        passes: Vec<Batch>,
+        total: usize,
+        rates: Rates,
+    ) -> Result<f64, TrainError> {
+        let Network::Dino(dino) = &mut self.network else {
+            unreachable!("checked by the caller")
+        };
+        let channels = self.plan.vit().channels;
+        let global = self.plan.config().dino.global_views;
+        let before = dino.center.clone();
+        let mut after: Option<Tensor<1>> = None;
+        let mut gradients = Accumulated::default();
+        for batch in passes {
+            let scans = batch.scans.len();
+            let share = scans as f64 / total as f64;
+            let views = volumes(batch.views, scans, channels, &self.device);
+            // Every pass is judged by the same center, and moves it by its share.
+            dino.center = before.clone();
+            let loss = dino.forward(&views, global, rates.temperature) * share;
+            gradients.add(&dino.student, loss, self.step)?;
+            let moved = dino.center.clone() * share;
+            after = Some(match after {
+                Some(sum) => sum + moved,
+                None => moved,
+            });
+        }
+        dino.center = after.unwrap_or(before);
+        let (loss, gradients) = gradients.finish();
+        let frozen: &[&str] = if rates.frozen {
+            &["last_layer.weight_v"]
+        } else {
+            &[]
+        };
+        let step = StepRates {
+            lr: rates.lr,
+            weight_decay: rates.weight_decay,
+            frozen,
+        };
+        dino.student = self.optimizer.step(dino.student.clone(), gradients, step);
+        dino.update_teacher(rates.momentum);
+        Ok(loss)
+    }
+
+    /// The collapse watch's figures on a batch; none for MAE.
+    #[must_use]
+    pub fn vitals(&self, batch: Batch) -> Option<Vitals> {
+        let Network::Dino(dino) = &self.network else {
+            return None;
+        };
+        let scans = batch.scans.len();
+        let channels = self.plan.vit().channels;
+        let device = self.device.clone().inner();
+        let view = volumes(batch.views, scans, channels, &device)
+            .into_iter()
+            .next()?;
+        let features = dino.teacher.backbone.embedding(view);
+        let [_, dim] = features.dims();
+        let logits = dino.teacher.head.forward(features.clone());
+        let [_, prototypes] = logits.dims();
+        let temperature = self.schedule.rates(self.step).temperature;
+        let center = dino.center.clone();
+        let centered = logits - center.clone().reshape([1, prototypes]);
+        let output = to_host(softmax(centered / temperature, 1));
+        let (entropy, mean_entropy) = entropies(&output, prototypes);
+        let center = to_host(center);
+        let squares = center
+            .iter()
+            .map(|value| f64::from(*value).powi(2))
+            .sum::<f64>();
+        Some(Vitals {
+            entropy,
+            mean_entropy,
+            center_norm: squares.sqrt(),
+            feature_std: spread(&to_host(features), dim),
+        })
+    }
+}
+
+/// The summed gradients of the passes of one step.
+#[derive(Default)]
+struct Accumulated {
+    loss: f64,
+    gradients: Option<GradientsParams>,
+}
+
+impl Accumulated {
+    /// Adds a pass, its loss already scaled by its share of the step.
+    fn add<M: Module>(&mut self, module: &M, loss: Tensor<1>, step: u64) -> Result<(), TrainError> {
+        let value = f64::from(loss.clone().into_scalar::<f32>());
+        if !value.is_finite() {
+            return Err(TrainError::Diverged {
+                step: step + 1,
+                loss: value,
+                scans: Vec::new(),
+                checkpoint: None,
+            });
+        }
+        self.loss += value;
+        let new = GradientsParams::from_grads(loss.backward(), module);
+        self.gradients = Some(match self.gradients.take() {
+            None => new,
+            Some(sum) => {
+                let mut accumulator = GradientsAccumulator::new();
+                accumulator.accumulate(module, sum);
+                accumulator.accumulate(module, new);
+                accumulator.grads()
+            }
+        });
+        Ok(())
+    }
+
+    fn finish(self) -> (f64, GradientsParams) {
+        (self.loss, self.gradients.unwrap_or_default())
+    }
+}
+
+fn volumes(views: Vec<View>, scans: usize, channels: usize, device: &Device) -> Vec<Tensor<5>> {
+    let tensor = |view: View| {
+        let shape = [scans, channels, view.size, view.size, view.size];
+        Tensor::from_data(TensorData::new(view.values, shape), device)
+    };
+    views.into_iter().map(tensor).collect()
+}
+
+fn to_host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor
+        .into_data()
+        .convert::<f32>()
+        .try_to_vec::<f32>()
+        .expect("converted to float32")
+}
+
+fn misfit(mismatch: Mismatch) -> TrainError {
+    TrainError::data(format!("parameters: {mismatch}"))
+}

@@ -1,0 +1,467 @@
+//! A pre-training run of one site: data, checkpoints, progress, the collapse watch.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::tensor::Device;
+use core_model::state::{NamedTensor, StateDict};
+use serde::{Deserialize, Serialize};
+
+use super::{Feed, Objective, Pretraining, StepReport};
+use crate::train::data::{Loader, Source};
+use crate::train::record::{Checkpoint, Progress, Stop, Verdict, Vitals, insert_part};
+use crate::train::{Config, Plan, TrainError};
+
+/// Scans that could not be read, by index, with the reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Skipped(BTreeMap<usize, String>);
+
+/// How a stretch of steps went.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stretch {
+    /// Scans trained on.
+    pub scans: u64,
+    /// Time the device waited for data.
+    pub waited: Duration,
+    /// Time of it all.
+    pub elapsed: Duration,
+    /// Whether it ended early because the observer asked for it.
+    pub stopped: bool,
+    /// Loss of the last step.
+    pub loss: f64,
+}
+
+impl Pretraining {
+    /// Trains `steps` steps from where it stands, on the batches of `feed`.
+    ///
+    /// `observe` sees every step and may end the stretch; what is trained does not depend on how
+    /// the steps are cut into stretches.
+    ///
+    /// # Errors
+    ///
+    /// A loss that is no number, with the scans of its batch; more than 1 % of scans unreadable.
+    pub fn train(
+        &mut self,
+        feed: &Arc<Feed>,
+        steps: u64,
+        skipped: &mut Skipped,
+        observe: &mut dyn FnMut(&Self, &StepReport, &Skipped) -> ControlFlow<()>,
+    ) -> Result<Stretch, TrainError> {
+        let started = Instant::now();
+        let data = &self.plan().config().data;
+        let (workers, queue) = (data.workers, data.queue);
+        let passes = self.passes();
+        let (first, end) = (
+            self.steps_done() * passes,
+            (self.steps_done() + steps) * passes,
+        );
+        let prepare = Arc::clone(feed);
+        let mut loader = Loader::start(workers, queue, first, end, move |n| prepare.prepare(n));
+        let mut stretch = Stretch::default();
+        for _ in 0..steps {
+            let batches: Vec<_> = (0..passes).filter_map(|_| loader.next()).collect();
+            let mut scans = Vec::new();
+            for batch in &batches {
+                skipped.add(&batch.skipped, feed)?;
+                scans.extend_from_slice(&batch.scans);
+            }
+            stretch.scans += scans.len() as u64;
+            let report = self
+                .step(batches)
+                .map_err(|error| error.in_batch(feed, &scans))?;
+            stretch.loss = report.loss;
+            if observe(self, &report, skipped).is_break() {
+                stretch.stopped = true;
+                break;
+            }
+        }
+        Ok(Stretch {
+            waited: loader.waited(),
+            elapsed: started.elapsed(),
+            ..stretch
+        })
+    }
+}
+
+impl Skipped {
+    /// Scans counted so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether every scan could be read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Counts and names scans; more than 1 % is an error.
+    fn add(&mut self, scans: &[(usize, String)], feed: &Feed) -> Result<(), TrainError> {
+        for (scan, reason) in scans {
+            if self.0.insert(*scan, reason.clone()).is_none() {
+                let id = feed.source().id(*scan);
+                tracing::warn!(
+                    scan = id,
+                    reason,
+                    "a scan cannot be read; another stands in"
+                );
+            }
+        }
+        let total = feed.source().len();
+        if self.0.len() * 100 > total {
+            let scans = self.0.keys().map(|scan| feed.source().id(*scan)).collect();
+            return Err(TrainError::Unreadable { scans, total });
+        }
+        Ok(())
+    }
+}
+
+impl TrainError {
+    fn in_batch(self, feed: &Feed, batch: &[usize]) -> Self {
+        match self {
+            Self::Diverged {
+                step,
+                loss,
+                checkpoint,
+                ..
+            } => {
+                let scans = batch.iter().map(|scan| feed.source().id(*scan)).collect();
+                Self::Diverged {
+                    step,
+                    loss,
+                    scans,
+                    checkpoint,
+                }
+            }
+            other => other,
+        }
+    }
+}
+
+/// A run in a folder of its own.
+///
+/// The folder holds `config.toml` (resolved), `last.safetensors` (checkpoint), `log.jsonl`,
+/// `tensorboard/`, and at the end `backbone.safetensors`.
+#[derive(Clone, Debug)]
+pub struct PretrainRun {
+    /// What to do.
+    pub plan: Plan,
+    /// What is optimized.
+    pub objective: Objective,
+    /// The run's folder.
+    pub dir: PathBuf,
+    /// Whether to go on from the folder's checkpoint.
+    pub resume: bool,
+    /// Ends the run early, after a checkpoint.
+    pub stop: Stop,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Steps done, of the whole run.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub total: u64,
+    /// The stretch of this process.
+    pub stretch: Stretch,
+    /// Scans that could not be read.
+    pub skipped: Skipped,
+}
+
+/// The part of a checkpoint that is no tensor. Random streams and the loader's position are
+/// functions of the seed and the step.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    kind: Kind,
+    objective: Objective,
+    config: Config,
+    scans: usize,
+    step: u64,
+    skipped: Skipped,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Pretraining,
+}
+
+/// File names in a run's folder.
+const CHECKPOINT: &str = "last.safetensors";
+const BACKBONE: &str = "backbone.safetensors";
+const CONFIG: &str = "config.toml";
+
+impl PretrainRun {
+    /// Trains to the end of the schedule, or until asked to stop.
+    ///
+    /// # Errors
+    ///
+    /// See [`Pretraining::train`]; also a folder that cannot be written, a checkpoint that is
+    /// missing or of another run.
+    pub fn execute(&self, source: Arc<dyn Source>, device: &Device) -> Result<Outcome, TrainError> {
+        if source.is_empty() {
+            return Err(TrainError::data(
+                "pre-training: no scans, expected at least one",
+            ));
+        }
+        fs::create_dir_all(&self.dir).map_err(|error| TrainError::io(&self.dir, error))?;
+        let config = self.plan.config();
+        let scans = source.len();
+        let mut training = Pretraining::new(&self.plan, self.objective, scans, device)?;
+        let mut skipped = Skipped::default();
+        let checkpoint = self.dir.join(CHECKPOINT);
+        if self.resume {
+            skipped = self.restore(&mut training, &checkpoint, scans)?;
+        } else if checkpoint.exists() {
+            let reason = "belongs to an earlier run; resume it or choose another folder".into();
+            return Err(TrainError::Checkpoint {
+                path: checkpoint,
+                reason,
+            });
+        }
+        write(&self.dir.join(CONFIG), config.to_toml()?.as_bytes())?;
+
+        let (first, total) = (training.steps_done(), training.total_steps());
+        let every = config.pretrain.log_every;
+        let mut progress = Progress::start(Some(&self.dir), first, total, every)
+            .map_err(|error| TrainError::io(&self.dir, error))?;
+        let feed = Arc::new(Feed::new(&self.plan, self.objective, source));
+        let mut watch = Watch::default();
+        let mut saved = (first > 0).then_some(first);
+        let trained = training.train(
+            &feed,
+            total.saturating_sub(first),
+            &mut skipped,
+            &mut |training, report, skipped| {
+                let logged = report.step.is_multiple_of(every) || report.step == total;
+                let vitals = logged.then(|| watch.look(training, &feed)).flatten();
+                progress.step(report.step, &figures(report, vitals));
+                let stop = self.stop.requested();
+                if report.step.is_multiple_of(config.pretrain.checkpoint_every) || stop {
+                    let state = self.state(scans, report.step, skipped);
+                    if save(training, &state, &checkpoint) {
+                        saved = Some(report.step);
+                    }
+                }
+                if stop {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            },
+        );
+        let stretch = trained.map_err(|error| match error {
+            TrainError::Diverged {
+                step, loss, scans, ..
+            } => {
+                let checkpoint = saved.map(|_| checkpoint.clone());
+                TrainError::Diverged {
+                    step,
+                    loss,
+                    scans,
+                    checkpoint,
+                }
+            }
+            other => other,
+        })?;
+        progress.finish();
+        let step = training.steps_done();
+        if !stretch.stopped {
+            let state = self.state(scans, step, &skipped);
+            checkpoint_of(&training, &state)
+                .save(&checkpoint)
+                .map_err(|error| TrainError::io(&checkpoint, error))?;
+            save_weights(&training.backbone(), &self.dir.join(BACKBONE))?;
+        }
+        Ok(Outcome {
+            step,
+            total,
+            stretch,
+            skipped,
+        })
+    }
+
+    fn state(&self, scans: usize, step: u64, skipped: &Skipped) -> State {
+        State {
+            kind: Kind::Pretraining,
+            objective: self.objective,
+            config: self.plan.config().clone(),
+            scans,
+            step,
+            skipped: skipped.clone(),
+        }
+    }
+
+    fn restore(
+        &self,
+        training: &mut Pretraining,
+        path: &Path,
+        scans: usize,
+    ) -> Result<Skipped, TrainError> {
+        let checkpoint = Checkpoint::load(path)?;
+        let state: State = checkpoint.state(path)?;
+        let differs = |what: &str, expected: String, found: String| TrainError::Checkpoint {
+            path: path.to_owned(),
+            reason: format!("{what}: expected {expected}, found {found}"),
+        };
+        if state.objective != self.objective {
+            let (expected, found) = (self.objective, state.objective);
+            return Err(differs(
+                "objective",
+                format!("{expected:?}"),
+                format!("{found:?}"),
+            ));
+        }
+        if state.scans != scans {
+            return Err(differs(
+                "training scans",
+                scans.to_string(),
+                state.scans.to_string(),
+            ));
+        }
+        if same_run(&state.config) != same_run(self.plan.config()) {
+            let (expected, found) = (self.plan.config().to_toml()?, state.config.to_toml()?);
+            let mut lines = expected.lines().zip(found.lines());
+            let (expected, found) = lines.find(|(a, b)| a != b).unwrap_or(("", ""));
+            return Err(differs(
+                "configuration",
+                expected.to_owned(),
+                found.to_owned(),
+            ));
+        }
+        let named = |error: TrainError| TrainError::Checkpoint {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        training.load(&checkpoint.part("model")).map_err(named)?;
+        training.set_moments(&checkpoint.part("moments"));
+        training.set_steps_done(state.step);
+        if self.objective == Objective::Dino {
+            training
+                .set_teacher(&checkpoint.part("teacher"))
+                .map_err(named)?;
+            let center = checkpoint
+                .tensors
+                .get("center")
+                .map(|center| center.values.as_slice());
+            training
+                .set_center(center.unwrap_or_default())
+                .map_err(named)?;
+        }
+        Ok(state.skipped)
+    }
+}
+
+/// Warns once when a DINO run collapses.
+#[derive(Default)]
+struct Watch {
+    warned: bool,
+}
+
+impl Watch {
+    fn look(&mut self, training: &Pretraining, feed: &Feed) -> Option<Vitals> {
+        if training.objective() == Objective::Mae {
+            return None;
+        }
+        // The batch of this very step, prepared once more: rare, and it keeps every step lean.
+        let pass = (training.steps_done() - 1) * training.passes();
+        let vitals = training.vitals(feed.prepare(pass))?;
+        let verdict = vitals.verdict(training.plan().dino_head().prototypes);
+        if verdict != Verdict::Healthy && !self.warned {
+            self.warned = true;
+            tracing::warn!(
+                ?verdict,
+                entropy = vitals.entropy,
+                mean_entropy = vitals.mean_entropy,
+                feature_std = vitals.feature_std,
+                "the teacher's outputs do not tell scans apart: the run may have collapsed"
+            );
+        }
+        Some(vitals)
+    }
+}
+
+fn figures(report: &StepReport, vitals: Option<Vitals>) -> Vec<(&'static str, f64)> {
+    let rates = report.rates;
+    let mut figures = vec![
+        ("loss", report.loss),
+        ("lr", rates.lr),
+        ("weight_decay", rates.weight_decay),
+    ];
+    if let Some(vitals) = vitals {
+        figures.extend([
+            ("teacher_momentum", rates.momentum),
+            ("teacher_temperature", rates.temperature),
+            ("teacher_entropy", vitals.entropy),
+            ("teacher_mean_entropy", vitals.mean_entropy),
+            ("center_norm", vitals.center_norm),
+            ("feature_std", vitals.feature_std),
+        ]);
+    }
+    figures
+}
+
+/// Everything a run goes on from.
+fn checkpoint_of(training: &Pretraining, state: &State) -> Checkpoint {
+    let mut tensors = StateDict::new();
+    insert_part(&mut tensors, "model", training.parameters());
+    insert_part(&mut tensors, "moments", training.moments());
+    if let Some(teacher) = training.teacher() {
+        insert_part(&mut tensors, "teacher", teacher);
+    }
+    if let Some(values) = training.center() {
+        tensors.insert(
+            "center".into(),
+            NamedTensor {
+                shape: vec![values.len()],
+                values,
+            },
+        );
+    }
+    Checkpoint::new(state, tensors)
+}
+
+/// A checkpoint that cannot be written is no reason to lose the run: the old one still stands.
+fn save(training: &Pretraining, state: &State, path: &Path) -> bool {
+    match checkpoint_of(training, state).save(path) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, step = state.step, "no checkpoint; the previous one is intact");
+            false
+        }
+    }
+}
+
+/// The configuration without what may change between two halves of a run.
+fn same_run(config: &Config) -> Config {
+    let mut config = config.clone();
+    config.device.clear();
+    config.data.workers = 1;
+    config.data.queue = 1;
+    config.data.memory_mib = 0;
+    config.pretrain.checkpoint_every = 1;
+    config.pretrain.log_every = 1;
+    config
+}
+
+fn save_weights(weights: &StateDict, path: &Path) -> Result<(), TrainError> {
+    let state = serde_json::json!({ "kind": "backbone" });
+    Checkpoint::new(&state, weights.clone())
+        .save(path)
+        .map_err(|error| TrainError::io(path, error))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    fs::write(path, bytes).map_err(|error| TrainError::io(path, error))
+}
+
+#[cfg(test)]
+mod tests;

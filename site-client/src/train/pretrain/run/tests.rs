@@ -1,0 +1,368 @@
+use core_model::state::StateDict;
+use half::f16;
+use tempfile::TempDir;
+
+use super::*;
+use crate::train::data::{Windowed, stream};
+use crate::train::{Preset, pretrain::Batch};
+
+const OBJECTIVES: [Objective; 2] = [Objective::Dino, Objective::Mae];
+
+/// Smooth random volumes; chosen scans cannot be read or hold no numbers.
+#[derive(Debug, Default)]
+struct Synthetic {
+    scans: usize,
+    unreadable: Vec<usize>,
+    poisoned: Vec<usize>,
+}
+
+impl Source for Synthetic {
+    fn len(&self) -> usize {
+        self.scans
+    }
+
+    fn id(&self, scan: usize) -> String {
+        format!("scan-{scan}")
+    }
+
+    fn load(&self, scan: usize) -> Result<Arc<Windowed>, String> {
+        if self.unreadable.contains(&scan) {
+            return Err("gzip: unexpected end of file".into());
+        }
+        let wave =
+            |axis: u64| 1.0 + stream(9, "wave", &[scan as u64, axis]) as f32 / u64::MAX as f32;
+        let (u, v, w) = (wave(0), wave(1), wave(2));
+        let voxel = |place: usize| {
+            let [c, i, j, k] =
+                [place / 512, place / 64 % 8, place / 8 % 8, place % 8].map(|n| n as f32);
+            let value = 0.5 + 0.5 * (u * i + v * j + w * k + c).sin();
+            if self.poisoned.contains(&scan) {
+                f16::NAN
+            } else {
+                f16::from_f32(value)
+            }
+        };
+        let values = (0..3 * 512).map(voxel).collect();
+        Ok(Arc::new(Windowed {
+            channels: 3,
+            size: 8,
+            values,
+        }))
+    }
+}
+
+fn plan(settings: &[&str]) -> Plan {
+    let shape = [
+        "model.input=8",
+        "model.patch=4",
+        "model.dim=12",
+        "model.depth=2",
+        "model.heads=2",
+        "model.mlp=24",
+        "dino.head_hidden=16",
+        "dino.head_bottleneck=8",
+        "dino.prototypes=24",
+        "mae.decoder_dim=12",
+        "mae.decoder_heads=2",
+        "mae.decoder_mlp=24",
+        "dino.length={ steps = 9 }",
+        "mae.length={ steps = 9 }",
+        "dino.global_batch=6",
+        "mae.global_batch=6",
+        "dino.device_batch=6",
+        "mae.device_batch=6",
+        "dino.freeze_last_layer={ steps = 2 }",
+        "pretrain.log_every=3",
+        "pretrain.checkpoint_every=4",
+    ];
+    let settings: Vec<String> = shape
+        .iter()
+        .chain(settings)
+        .map(|s| (*s).to_owned())
+        .collect();
+    Plan::new(Config::resolve(Preset::Tiny, None, &settings).unwrap()).unwrap()
+}
+
+fn device() -> Device {
+    Device::flex()
+}
+
+fn scans(scans: usize) -> Arc<dyn Source> {
+    Arc::new(Synthetic {
+        scans,
+        ..Synthetic::default()
+    })
+}
+
+fn run(dir: &TempDir, objective: Objective, plan: &Plan, resume: bool, stop: &Stop) -> Outcome {
+    let run = PretrainRun {
+        plan: plan.clone(),
+        objective,
+        dir: dir.path().to_owned(),
+        resume,
+        stop: stop.clone(),
+    };
+    run.execute(scans(20), &device()).unwrap()
+}
+
+fn checkpoint(dir: &TempDir) -> Vec<u8> {
+    fs::read(dir.path().join(CHECKPOINT)).unwrap()
+}
+
+/// One step on the passes of a global batch, in passes of `pass` scans.
+fn one_step(objective: Objective, pass: usize, settings: &[&str]) -> Pretraining {
+    let sizes = [
+        format!("dino.device_batch={pass}"),
+        format!("mae.device_batch={pass}"),
+    ];
+    let settings: Vec<&str> = settings
+        .iter()
+        .copied()
+        .chain(sizes.iter().map(|s| &**s))
+        .collect();
+    let plan = plan(&settings);
+    let feed = Feed::new(&plan, objective, scans(20));
+    let mut training = Pretraining::new(&plan, objective, 20, &device()).unwrap();
+    let passes = (0..training.passes())
+        .map(|pass| feed.prepare(pass))
+        .collect();
+    training.step(passes).unwrap();
+    training
+}
+
+#[test]
+fn a_resumed_run_writes_the_same_bytes_as_one_that_never_stopped() {
+    for objective in OBJECTIVES {
+        let plan = plan(&[]);
+        let whole = tempfile::tempdir().unwrap();
+        assert_eq!(run(&whole, objective, &plan, false, &Stop::new()).step, 9);
+
+        let halves = tempfile::tempdir().unwrap();
+        // A stop asked for beforehand ends each process after one step; steps 1 to 3 are three
+        // processes, the rest is a fourth.
+        let stop = Stop::new();
+        stop.request();
+        for step in 1..=3 {
+            let outcome = run(&halves, objective, &plan, step > 1, &stop);
+            assert!(outcome.stretch.stopped);
+            assert_eq!(outcome.step, step);
+        }
+        let outcome = run(&halves, objective, &plan, true, &Stop::new());
+        assert_eq!(outcome.step, 9);
+        assert!(checkpoint(&whole) == checkpoint(&halves), "{objective:?}");
+    }
+}
+
+#[test]
+fn one_seed_gives_one_model_on_any_number_of_threads_and_another_seed_another() {
+    for objective in OBJECTIVES {
+        let trained = |threads: usize, workers: usize, seed: u64| {
+            let settings = [format!("data.workers={workers}"), format!("seed={seed}")];
+            let plan = plan(&settings.each_ref().map(|s| &**s));
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            pool.install(|| {
+                let feed = Arc::new(Feed::new(&plan, objective, scans(20)));
+                let mut training = Pretraining::new(&plan, objective, 20, &device()).unwrap();
+                let go_on =
+                    &mut |_: &Pretraining, _: &StepReport, _: &Skipped| ControlFlow::Continue(());
+                training
+                    .train(&feed, 5, &mut Skipped::default(), go_on)
+                    .unwrap();
+                training.parameters()
+            })
+        };
+        let first = trained(1, 1, 1);
+        assert!(first == trained(1, 1, 1), "{objective:?}: same again");
+        assert!(
+            first == trained(2, 3, 1),
+            "{objective:?}: two threads, three workers"
+        );
+        assert!(first != trained(1, 1, 2), "{objective:?}: another seed");
+    }
+}
+
+#[test]
+fn a_gradient_accumulated_over_passes_is_that_of_the_large_batch() {
+    for objective in OBJECTIVES {
+        // Without batch norm a scan's loss does not depend on its neighbors.
+        let whole = one_step(objective, 6, &["dino.head_batch_norm=false"]);
+        let parts = one_step(objective, 2, &["dino.head_batch_norm=false"]);
+        // The first moment is the clipped gradient times 1 − β₁: compared without Adam's division,
+        // which turns the rounding of a gradient that is zero by symmetry into a full step.
+        let (whole_moments, part_moments) = (gradients(&whole), gradients(&parts));
+        assert_eq!(whole_moments.len(), part_moments.len());
+        for (name, tensor) in &whole_moments {
+            for (a, b) in tensor.values.iter().zip(&part_moments[name].values) {
+                assert!((a - b).abs() < 1e-5, "{objective:?} {name}: {a} and {b}");
+            }
+        }
+        let centers = whole
+            .center()
+            .into_iter()
+            .flatten()
+            .zip(parts.center().into_iter().flatten());
+        for (a, b) in centers {
+            assert!((a - b).abs() < 1e-6, "center: {a} and {b}");
+        }
+    }
+}
+
+fn gradients(training: &Pretraining) -> StateDict {
+    let moments = training.moments().into_iter();
+    moments
+        .filter(|(name, _)| name.starts_with("first/"))
+        .collect()
+}
+
+#[test]
+fn parameters_go_out_and_in_and_training_goes_on_as_if_they_had_stayed() {
+    for objective in OBJECTIVES {
+        let plan = plan(&[]);
+        let feed = Arc::new(Feed::new(&plan, objective, scans(20)));
+        let go_on = &mut |_: &Pretraining, _: &StepReport, _: &Skipped| ControlFlow::Continue(());
+        let skipped = &mut Skipped::default();
+        let mut whole = Pretraining::new(&plan, objective, 20, &device()).unwrap();
+        whole.train(&feed, 3, skipped, go_on).unwrap();
+
+        let other_seed = Config {
+            seed: 8,
+            ..plan.config().clone()
+        };
+        let mut other =
+            Pretraining::new(&Plan::new(other_seed).unwrap(), objective, 20, &device()).unwrap();
+        other.load(&whole.parameters()).unwrap();
+        other.set_moments(&whole.moments());
+        other.set_steps_done(whole.steps_done());
+        if let Some(teacher) = whole.teacher() {
+            other.set_teacher(&teacher).unwrap();
+            other.set_center(&whole.center().unwrap()).unwrap();
+        }
+        whole.train(&feed, 2, skipped, go_on).unwrap();
+        other.train(&feed, 2, skipped, go_on).unwrap();
+        assert!(whole.parameters() == other.parameters(), "{objective:?}");
+        assert!(whole.teacher() == other.teacher(), "{objective:?}");
+    }
+}
+
+#[test]
+fn frozen_prototypes_move_only_after_their_time() {
+    let plan = plan(&[]);
+    let feed = Feed::new(&plan, Objective::Dino, scans(20));
+    let mut training = Pretraining::new(&plan, Objective::Dino, 20, &device()).unwrap();
+    let prototypes =
+        |training: &Pretraining| training.parameters()["head.last_layer.weight_v"].clone();
+    let start = prototypes(&training);
+    for step in 0..4 {
+        training.step(vec![feed.prepare(step)]).unwrap();
+        assert_eq!(prototypes(&training) == start, step < 2, "step {step}");
+    }
+}
+
+#[test]
+fn an_unreadable_scan_is_named_and_replaced_and_one_in_a_hundred_is_the_most() {
+    let plan = plan(&[]);
+    let go_on = &mut |_: &Pretraining, _: &StepReport, _: &Skipped| ControlFlow::Continue(());
+    let source = |unreadable: Vec<usize>| -> Arc<dyn Source> {
+        Arc::new(Synthetic {
+            scans: 100,
+            unreadable,
+            ..Synthetic::default()
+        })
+    };
+    let mut train = |unreadable| {
+        let feed = Arc::new(Feed::new(&plan, Objective::Mae, source(unreadable)));
+        let mut training = Pretraining::new(&plan, Objective::Mae, 100, &device()).unwrap();
+        let mut skipped = Skipped::default();
+        // An epoch and a bit.
+        let stretch = training.train(&feed, 18, &mut skipped, go_on)?;
+        Ok::<_, TrainError>((stretch.scans, skipped.len()))
+    };
+    assert_eq!(
+        train(vec![7]).unwrap(),
+        (108, 1),
+        "full batches, one scan skipped"
+    );
+    let error = train(vec![7, 31]).unwrap_err().to_string();
+    assert!(
+        error.contains("2 of 100") && error.contains("scan-31"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_the_run_with_step_scans_and_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(&[
+        "pretrain.checkpoint_every=1",
+        "mae.global_batch=2",
+        "mae.device_batch=2",
+    ]);
+    let poisoned = plan_scan(&plan, 2);
+    let source = Synthetic {
+        scans: 20,
+        poisoned: vec![poisoned],
+        ..Synthetic::default()
+    };
+    let run = PretrainRun {
+        plan,
+        objective: Objective::Mae,
+        dir: dir.path().to_owned(),
+        resume: false,
+        stop: Stop::new(),
+    };
+    let error = run
+        .execute(Arc::new(source), &device())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("step 2") && error.contains(&format!("scan-{poisoned}")),
+        "{error}"
+    );
+    assert!(error.contains(CHECKPOINT), "{error}");
+    assert!(
+        Checkpoint::load(&dir.path().join(CHECKPOINT)).is_ok(),
+        "the last good one stands"
+    );
+}
+
+/// The scan of sample `sample`.
+fn plan_scan(plan: &Plan, sample: usize) -> usize {
+    let feed = Feed::new(plan, Objective::Mae, scans(20));
+    let batches: Vec<Batch> = (0..2).map(|pass| feed.prepare(pass)).collect();
+    batches[sample / 2].scans[sample % 2]
+}
+
+#[test]
+fn a_checkpoint_of_another_run_is_refused_with_the_difference() {
+    let dir = tempfile::tempdir().unwrap();
+    run(&dir, Objective::Mae, &plan(&[]), false, &Stop::new());
+    let attempt = |objective, plan: Plan, resume, source| {
+        let dir = dir.path().to_owned();
+        let run = PretrainRun {
+            plan,
+            objective,
+            dir,
+            resume,
+            stop: Stop::new(),
+        };
+        run.execute(source, &device()).unwrap_err().to_string()
+    };
+    let (mae, dino) = (Objective::Mae, Objective::Dino);
+    let again = attempt(mae, plan(&[]), false, scans(20));
+    assert!(again.contains("earlier run"), "{again}");
+    let objective = attempt(dino, plan(&[]), true, scans(20));
+    assert!(
+        objective.contains("expected Dino, found Mae"),
+        "{objective}"
+    );
+    let other = attempt(mae, plan(&["model.depth=1"]), true, scans(20));
+    assert!(
+        other.contains("depth = 1") && other.contains("depth = 2"),
+        "{other}"
+    );
+    let fewer = attempt(mae, plan(&[]), true, scans(19));
+    assert!(fewer.contains("expected 19, found 20"), "{fewer}");
+}
