@@ -74,7 +74,11 @@ pub(crate) fn certificate_pem(der: &CertificateDer<'_>) -> Result<String, Error>
         .map_err(|error| Error::Certificate(error.to_string()))
 }
 
-pub(crate) fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, Error> {
+/// Reads the first certificate of a PEM file, without believing it.
+///
+/// # Errors
+/// [`Error::File`] or [`Error::Certificate`], naming the file.
+pub fn read_certificate(path: &Path) -> Result<CertificateDer<'static>, Error> {
     CertificateDer::from_pem_slice(&files::read(path)?)
         .map_err(|error| Error::Certificate(format!("{}: not PEM: {error}", path.display())))
 }

@@ -13,6 +13,7 @@ use crate::files;
 use crate::home::Home;
 use crate::key::PrivateKey;
 use crate::key_file::{self, Passphrase};
+use crate::request::Request;
 
 /// The coordinator's directory: a [`Home`], with these besides.
 ///
@@ -71,16 +72,71 @@ impl AuthorityHome {
         )
     }
 
-    /// Changes the consortium, one change at a time, and keeps the new consortium file before
-    /// anybody sees it.
+    /// Takes a member in; returns the file to send to it.
     ///
     /// # Errors
-    /// Whatever `change` returns; then nothing is kept.
-    pub fn change<T>(
+    /// As [`Authority::approve`], and [`Error::File`].
+    pub fn approve(
+        &self,
+        request: &Request,
+        role: Role,
+        passphrase: Option<&Passphrase>,
+        now: Timestamp,
+    ) -> Result<PathBuf, Error> {
+        let (certificate, authority) = self.change(passphrase, |authority| {
+            authority.approve(request, role, now)
+        })?;
+        let path = self
+            .home
+            .dir()
+            .join(APPROVALS)
+            .join(format!("{}.fmct", request.id()));
+        files::replace(&path, &approval(certificate, &authority).to_bytes()?)?;
+        Ok(path)
+    }
+
+    /// Issues an active member's next certificate; ours is put in place at once.
+    ///
+    /// # Errors
+    /// As [`Authority::renew`], and [`Error::File`].
+    pub fn renew(
+        &self,
+        id: &SiteId,
+        passphrase: Option<&Passphrase>,
+        now: Timestamp,
+    ) -> Result<Approval, Error> {
+        let (certificate, authority) =
+            self.change(passphrase, |authority| authority.renew(id, now))?;
+        let holder = authority.consortium().active(id);
+        if holder.is_some_and(|member| member.role == Role::Coordinator) {
+            self.home.store_certificate(&certificate)?;
+        }
+        let approval = approval(certificate, &authority);
+        let path = self.home.dir().join(APPROVALS).join(format!("{id}.fmct"));
+        files::replace(&path, &approval.to_bytes()?)?;
+        Ok(approval)
+    }
+
+    /// Shuts a member out for good; returns the version of the consortium file that says so.
+    ///
+    /// # Errors
+    /// As [`Authority::revoke`], and [`Error::File`].
+    pub fn revoke(
+        &self,
+        id: &SiteId,
+        passphrase: Option<&Passphrase>,
+        now: Timestamp,
+    ) -> Result<u64, Error> {
+        let ((), authority) = self.change(passphrase, |authority| authority.revoke(id, now))?;
+        Ok(authority.consortium().version())
+    }
+
+    /// One change at a time; the new consortium file is kept before anybody sees it.
+    fn change<T>(
         &self,
         passphrase: Option<&Passphrase>,
         change: impl FnOnce(&mut Authority) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    ) -> Result<(T, Authority), Error> {
         let path = self.home.dir().join("lock");
         let lock = File::create(&path).map_err(|source| files::failed("created", &path, source))?;
         lock.lock()
@@ -88,28 +144,7 @@ impl AuthorityHome {
         let mut authority = self.open(passphrase)?;
         let result = change(&mut authority)?;
         self.home.store_consortium(authority.consortium())?;
-        Ok(result)
-    }
-
-    /// Writes what a member needs to take part, to be sent to it.
-    ///
-    /// # Errors
-    /// [`Error::File`] if it cannot be written.
-    pub fn write_approval(
-        &self,
-        id: &SiteId,
-        certificate: CertificateDer<'static>,
-    ) -> Result<PathBuf, Error> {
-        let trust = self.home.trust()?;
-        let consortium = trust.consortium().as_bytes().to_vec();
-        let approval = Approval {
-            certificate,
-            root: trust.root().clone(),
-            consortium,
-        };
-        let path = self.home.dir().join(APPROVALS).join(format!("{id}.fmct"));
-        files::replace(&path, &approval.to_bytes()?)?;
-        Ok(path)
+        Ok((result, authority))
     }
 
     /// The coordinator's own part of the directory.
@@ -119,6 +154,15 @@ impl AuthorityHome {
 
     fn root_key_path(&self) -> PathBuf {
         self.home.dir().join("root-key.pem")
+    }
+}
+
+fn approval(certificate: CertificateDer<'static>, authority: &Authority) -> Approval {
+    let consortium = authority.consortium().as_bytes().to_vec();
+    Approval {
+        certificate,
+        root: authority.root().clone(),
+        consortium,
     }
 }
 

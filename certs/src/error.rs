@@ -89,7 +89,7 @@ pub enum ConsortiumError {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A member of that name is active already.
-    #[error("member {id}: active with another key since before, revoke it first")]
+    #[error("member {id}: active already; revoke it first to admit it with another key")]
     AlreadyActive {
         /// Name of the member.
         id: SiteId,

@@ -30,7 +30,7 @@ pub mod tls;
 mod trust;
 mod words;
 
-pub use approval::Approval;
+pub use approval::{Approval, read_certificate};
 pub use authority::Authority;
 pub use authority_home::AuthorityHome;
 pub use certificate::{CLOCK_SKEW, LEAF_LIFETIME, Leaf, ROOT_LIFETIME, RootCertificate};

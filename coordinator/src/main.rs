@@ -1,3 +1,30 @@
 //! `fmct-coordinator`: founds a consortium, launches rounds, aggregates, proves what happened.
 
-fn main() {}
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use commands::Command;
+
+/// Founds a consortium, approves its sites, launches training rounds and proves what happened.
+///
+/// Research software: not for clinical use.
+#[derive(Parser)]
+#[command(name = "fmct-coordinator", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

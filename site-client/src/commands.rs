@@ -1,14 +1,21 @@
 //! The subcommands: each parses flags, calls the library, prints. One file each.
 
+mod enroll;
+
 use clap::Subcommand;
 
 /// What `fmct-site` can do.
 #[derive(Subcommand)]
-pub(crate) enum Command {}
+pub(crate) enum Command {
+    /// Join a consortium: make a key, ask for a certificate, take the answer.
+    Enroll(enroll::Args),
+}
 
 impl Command {
     /// Runs the chosen subcommand.
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        match self {}
+        match self {
+            Self::Enroll(args) => enroll::run(args),
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! What leaves a site is a weight delta, a receipt and aggregate metrics; never a scan, a score of
 //! one patient, or a name.
 
+pub mod clock;
 pub mod logging;
 pub mod scans;
 pub mod train;

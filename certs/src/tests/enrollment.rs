@@ -11,7 +11,8 @@ use rustls_pki_types::pem::PemObject;
 
 use super::*;
 use crate::{
-    Approval, AuthorityHome, ConsortiumError, Error, Home, Leaf, Passphrase, Pin, key_file,
+    Approval, AuthorityHome, ConsortiumError, Error, Home, LEAF_LIFETIME, Leaf, Passphrase, Pin,
+    key_file,
 };
 
 struct Hospital {
@@ -40,15 +41,9 @@ impl Hospital {
 
     fn approve(&self) -> Approval {
         let request = Request::read(&fs::read(self.site.request_path()).unwrap()).unwrap();
-        let certificate = self
-            .coordinator
-            .change(None, |authority| {
-                authority.approve(&request, Role::Site, NOW)
-            })
-            .unwrap();
         let path = self
             .coordinator
-            .write_approval(request.id(), certificate)
+            .approve(&request, Role::Site, None, NOW)
             .unwrap();
         Approval::read(&fs::read(path).unwrap()).unwrap()
     }
@@ -75,6 +70,26 @@ fn enrolled_and_approved_site_can_open_its_identity() {
     assert_eq!(coordinator.role(), Role::Coordinator);
     assert!(theirs.client(&chain(&identity), NOW).is_ok());
     assert!(trust.coordinator(&chain(&coordinator), NOW).is_ok());
+}
+
+#[test]
+fn renewed_certificates_reach_the_site_and_the_coordinator_itself() {
+    let hospital = Hospital::new();
+    hospital
+        .site
+        .enroll(&id("mgh"), &hospital.root, None)
+        .unwrap();
+    hospital.site.accept(&hospital.approve(), NOW).unwrap();
+    let later = NOW + 61 * DAY;
+    let approval = hospital.coordinator.renew(&id("mgh"), None, later).unwrap();
+    hospital
+        .coordinator
+        .renew(&id("coordinator"), None, later)
+        .unwrap();
+    hospital.site.accept(&approval, later).unwrap();
+    for home in [&hospital.site, hospital.coordinator.home()] {
+        assert_eq!(home.open(None).unwrap().0.expires(), later + LEAF_LIFETIME);
+    }
 }
 
 #[test]
@@ -115,10 +130,7 @@ fn approval_for_another_site_or_with_an_older_file_is_refused() {
         .unwrap();
     let approval = hospital.approve();
     hospital.site.accept(&approval, NOW).unwrap();
-    hospital
-        .coordinator
-        .change(None, |authority| authority.revoke(&id("mgh"), NOW))
-        .unwrap();
+    hospital.coordinator.revoke(&id("mgh"), None, NOW).unwrap();
     let newer = hospital.coordinator.home().trust().unwrap().consortium();
     hospital.site.store_consortium(&newer).unwrap();
     assert!(matches!(
