@@ -1,6 +1,7 @@
 //! The subcommands: each parses flags, calls the library, prints. One file each.
 
 mod enroll;
+mod metrics;
 
 use clap::Subcommand;
 
@@ -9,6 +10,7 @@ use clap::Subcommand;
 pub(crate) enum Command {
     /// Join a consortium: make a key, ask for a certificate, take the answer.
     Enroll(enroll::Args),
+    Metrics(metrics::Args),
 }
 
 impl Command {
@@ -16,6 +18,7 @@ impl Command {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Enroll(args) => enroll::run(args),
+            Self::Metrics(args) => metrics::run(args),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! one patient, or a name.
 
 pub mod clock;
+pub mod evaluate;
 pub mod logging;
 pub mod scans;
 pub mod train;
