@@ -3,3 +3,4 @@
 pub mod dino;
 pub mod mae;
 pub mod mask;
+pub mod views;

@@ -20,7 +20,10 @@ use crate::vit::{Vit, VitConfig};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DinoHeadConfig {
-    /// Width of the two hidden layers.
+    /// Linear layers before the prototypes.
+    #[serde(default = "published_layers")]
+    pub layers: usize,
+    /// Width of the hidden layers.
     pub hidden: usize,
     /// Width of the normalized bottleneck.
     pub bottleneck: usize,
@@ -36,6 +39,7 @@ impl Default for DinoHeadConfig {
     /// The published head: 2048, 2048, 256, and 65,536 prototypes.
     fn default() -> Self {
         Self {
+            layers: published_layers(),
             hidden: 2048,
             bottleneck: 256,
             prototypes: 65_536,
@@ -49,6 +53,7 @@ impl DinoHeadConfig {
     /// When a size is zero.
     pub fn check(&self) -> Result<(), ConfigError> {
         for (object, size) in [
+            ("layers", self.layers),
             ("hidden", self.hidden),
             ("bottleneck", self.bottleneck),
             ("prototypes", self.prototypes),
@@ -57,6 +62,11 @@ impl DinoHeadConfig {
         }
         Ok(())
     }
+}
+
+/// Linear layers of the published head.
+fn published_layers() -> usize {
+    3
 }
 
 /// Temperatures and momentum of the loss.
@@ -181,7 +191,7 @@ impl DinoNet {
     }
 }
 
-/// Three linear layers, an L2-normalized bottleneck, and prototypes of unit length.
+/// A few linear layers, an L2-normalized bottleneck, and prototypes of unit length.
 ///
 /// Source: DINO §3.1 and the released layout (`last_layer` gain frozen at 1).
 #[derive(Module, Debug)]
@@ -217,20 +227,23 @@ impl DinoHead {
     pub fn new(dim: usize, config: &DinoHeadConfig, init: &mut Init) -> Result<Self, ConfigError> {
         config.check()?;
         let DinoHeadConfig {
+            layers,
             hidden,
             bottleneck,
             prototypes,
             batch_norm,
         } = *config;
         let mut mlp = Vec::new();
-        for input in [dim, hidden] {
+        let mut input = dim;
+        for _ in 1..layers {
             mlp.push(HeadLayer::Linear(Linear::normal(input, hidden, init)));
+            input = hidden;
             if batch_norm {
                 mlp.push(HeadLayer::Norm(BatchNorm::affine(hidden, 1e-5, init)));
             }
             mlp.push(HeadLayer::Gelu(Gelu));
         }
-        mlp.push(HeadLayer::Linear(Linear::normal(hidden, bottleneck, init)));
+        mlp.push(HeadLayer::Linear(Linear::normal(input, bottleneck, init)));
         let bound = 1.0 / (bottleneck as f32).sqrt();
         Ok(Self {
             mlp,

@@ -16,6 +16,7 @@ fn dino_head_matches_pytorch() {
     for vectors in Vectors::all("dino_head") {
         let device = Device::flex();
         let config = DinoHeadConfig {
+            layers: 3,
             hidden: vectors.setting("hidden"),
             bottleneck: vectors.setting("bottleneck"),
             prototypes: vectors.setting("prototypes"),
