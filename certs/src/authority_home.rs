@@ -13,6 +13,7 @@ use crate::files;
 use crate::home::Home;
 use crate::key::PrivateKey;
 use crate::key_file::{self, Passphrase};
+use crate::peer::VerifiedPeer;
 use crate::request::Request;
 
 /// The coordinator's directory: a [`Home`], with these besides.
@@ -115,6 +116,26 @@ impl AuthorityHome {
         let path = self.home.dir().join(APPROVALS).join(format!("{id}.fmct"));
         files::replace(&path, &approval.to_bytes()?)?;
         Ok(approval)
+    }
+
+    /// Answers a renewal asked for over a connection: for the peer that asks, and for its own key.
+    ///
+    /// # Errors
+    /// [`Error::NotItsRequest`] if the request is for anybody else; else as [`Self::renew`].
+    pub fn answer_renewal(
+        &self,
+        peer: &VerifiedPeer,
+        request: &[u8],
+        passphrase: Option<&Passphrase>,
+        now: Timestamp,
+    ) -> Result<Approval, Error> {
+        let request = Request::read_der(request)?;
+        if (request.id(), request.key()) != (peer.id(), peer.key()) {
+            return Err(Error::NotItsRequest {
+                id: peer.id().clone(),
+            });
+        }
+        self.renew(peer.id(), passphrase, now)
     }
 
     /// Shuts a member out for good; returns the version of the consortium file that says so.

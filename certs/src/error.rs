@@ -122,6 +122,12 @@ pub enum Error {
     /// A key, fingerprint or randomness failure.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A peer asks for a certificate that is not its own.
+    #[error("request: {id} asks for another name or key than its own")]
+    NotItsRequest {
+        /// The peer that asks.
+        id: SiteId,
+    },
     /// The key file is encrypted and no passphrase was given.
     #[error("{}: encrypted, a passphrase is needed", path.display())]
     PassphraseNeeded {

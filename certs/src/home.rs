@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use protocol::{SiteId, Timestamp};
+use rustls_pki_types::CertificateDer;
 
 use crate::approval::{Approval, certificate_pem, read_certificate};
 use crate::certificate::{Leaf, RootCertificate};
@@ -95,6 +96,23 @@ impl Home {
         Ok(leaf)
     }
 
+    /// Takes a renewed certificate that came over the connection, and keeps it.
+    ///
+    /// # Errors
+    /// As [`Identity::renewed`], and [`Error::Unacceptable`] if we ourselves would refuse it.
+    pub fn renew(
+        &self,
+        identity: &Identity,
+        trust: &Trust,
+        certificate: Vec<u8>,
+        now: Timestamp,
+    ) -> Result<Identity, Error> {
+        let renewed = identity.renewed(CertificateDer::from(certificate))?;
+        trust.client(std::slice::from_ref(renewed.certificate()), now)?;
+        self.store_certificate(renewed.certificate())?;
+        Ok(renewed)
+    }
+
     /// Loads who we are and whom we trust.
     ///
     /// # Errors
@@ -128,10 +146,7 @@ impl Home {
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be written.
-    pub fn store_certificate(
-        &self,
-        certificate: &rustls_pki_types::CertificateDer<'_>,
-    ) -> Result<(), Error> {
+    pub fn store_certificate(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
         files::replace(
             &self.certificate_path(),
             certificate_pem(certificate)?.as_bytes(),

@@ -9,6 +9,7 @@ use rustls_pki_types::CertificateDer;
 use crate::certificate::{LEAF_LIFETIME, Leaf};
 use crate::error::Error;
 use crate::key::{PrivateKey, PublicKey};
+use crate::request::Request;
 
 /// A member's own key and certificate. Clones share the key.
 #[derive(Clone)]
@@ -87,6 +88,16 @@ impl Identity {
     /// Whether it is time to ask for a new certificate: a third of its life is left.
     pub fn renewal_due(&self, now: Timestamp) -> bool {
         self.leaf.not_after.since(now) <= LEAF_LIFETIME / 3
+    }
+
+    /// A request for the next certificate, DER, for [`AuthorityHome::answer_renewal`].
+    ///
+    /// [`AuthorityHome::answer_renewal`]: crate::AuthorityHome::answer_renewal
+    ///
+    /// # Errors
+    /// [`Error::Request`] if it cannot be encoded.
+    pub fn renewal_request(&self) -> Result<Vec<u8>, Error> {
+        Request::write_der(self.id(), &self.key)
     }
 
     /// Signs `message` for one purpose; see [`PublicKey::verify`].

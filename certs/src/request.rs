@@ -1,7 +1,7 @@
 //! Requests: how a site asks for a certificate without its key ever leaving (PKCS#10, RFC 2986).
 
 use protocol::SiteId;
-use rcgen::{CertificateParams, DistinguishedName, DnType};
+use rcgen::{CertificateParams, CertificateSigningRequest, DistinguishedName, DnType};
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
@@ -25,15 +25,12 @@ impl Request {
     /// # Errors
     /// [`Error::Request`] if it cannot be encoded.
     pub fn write(id: &SiteId, key: &PrivateKey) -> Result<String, Error> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, id.as_str());
-        params
-            .serialize_request(key)
-            .and_then(|request| request.pem())
-            .map_err(|error| Error::Request(error.to_string()))
+        encode(id, key)?.pem().map_err(not_made)
+    }
+
+    /// Writes a request for `id`, DER: asks for a renewal over a connection.
+    pub(crate) fn write_der(id: &SiteId, key: &PrivateKey) -> Result<Vec<u8>, Error> {
+        Ok(encode(id, key)?.der().to_vec())
     }
 
     /// Reads a request, PEM, and checks that it is signed by the key it asks for.
@@ -41,16 +38,20 @@ impl Request {
     /// # Errors
     /// [`Error::Request`], naming the rule broken.
     pub fn read(pem: &[u8]) -> Result<Self, Error> {
-        let refused = |rule: &str| Error::Request(rule.to_owned());
-        if pem.len() > Self::MAX_BYTES {
-            let (found, limit) = (pem.len(), Self::MAX_BYTES);
-            return Err(Error::Request(format!(
-                "{found} bytes, expected at most {limit}"
-            )));
-        }
+        within_limit(pem)?;
         let der = CertificateSigningRequestDer::from_pem_slice(pem)
             .map_err(|error| Error::Request(format!("not PEM: {error}")))?;
-        let (rest, request) = X509CertificationRequest::from_der(&der)
+        Self::read_der(&der)
+    }
+
+    /// Reads a request, DER; as [`Self::read`].
+    ///
+    /// # Errors
+    /// [`Error::Request`], naming the rule broken.
+    pub fn read_der(der: &[u8]) -> Result<Self, Error> {
+        let refused = |rule: &str| Error::Request(rule.to_owned());
+        within_limit(der)?;
+        let (rest, request) = X509CertificationRequest::from_der(der)
             .map_err(|_| refused("not DER of a certificate signing request"))?;
         if !rest.is_empty() {
             return Err(refused("bytes after its end"));
@@ -87,6 +88,29 @@ impl Request {
     pub fn key(&self) -> PublicKey {
         self.key
     }
+}
+
+fn encode(id: &SiteId, key: &PrivateKey) -> Result<CertificateSigningRequest, Error> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, id.as_str());
+    params.serialize_request(key).map_err(not_made)
+}
+
+fn within_limit(bytes: &[u8]) -> Result<(), Error> {
+    let (found, limit) = (bytes.len(), Request::MAX_BYTES);
+    if found <= limit {
+        return Ok(());
+    }
+    Err(Error::Request(format!(
+        "{found} bytes, expected at most {limit}"
+    )))
+}
+
+fn not_made(error: rcgen::Error) -> Error {
+    Error::Request(format!("cannot be made: {error}"))
 }
 
 /// `SEQUENCE { OID 1.3.101.112 }, BIT STRING (512 bits)` up to the signature itself (RFC 8410).

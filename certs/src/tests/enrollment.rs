@@ -93,6 +93,53 @@ fn renewed_certificates_reach_the_site_and_the_coordinator_itself() {
 }
 
 #[test]
+fn renewal_over_a_connection_is_for_the_peer_and_its_key_only() {
+    let hospital = Hospital::new();
+    hospital
+        .site
+        .enroll(&id("mgh"), &hospital.root, None)
+        .unwrap();
+    hospital.site.accept(&hospital.approve(), NOW).unwrap();
+    let (identity, trust) = hospital.site.open(None).unwrap();
+    let later = NOW + 61 * DAY;
+    let peer = trust.client(&chain(&identity), later).unwrap();
+
+    let request = identity.renewal_request().unwrap();
+    let approval = hospital
+        .coordinator
+        .answer_renewal(&peer, &request, None, later)
+        .unwrap();
+    let der = approval.certificate.to_vec();
+    let renewed = hospital.site.renew(&identity, &trust, der, later).unwrap();
+    assert_eq!(renewed.expires(), later + LEAF_LIFETIME);
+    assert_eq!(
+        hospital.site.open(None).unwrap().0.expires(),
+        renewed.expires()
+    );
+
+    let other_key = PrivateKey::generate().unwrap();
+    for (name, key) in [
+        ("mgh", &other_key),
+        ("ucsf", identity.key()),
+        ("ucsf", &other_key),
+    ] {
+        let request = Request::write_der(&id(name), key).unwrap();
+        let answer = hospital
+            .coordinator
+            .answer_renewal(&peer, &request, None, later);
+        assert!(matches!(answer, Err(Error::NotItsRequest { .. })), "{name}");
+    }
+    hospital
+        .coordinator
+        .revoke(&id("mgh"), None, later)
+        .unwrap();
+    let answer = hospital
+        .coordinator
+        .answer_renewal(&peer, &request, None, later);
+    assert!(matches!(answer, Err(Error::UnknownMember { .. })));
+}
+
+#[test]
 fn root_key_and_site_key_are_never_overwritten() {
     let hospital = Hospital::new();
     let again =
