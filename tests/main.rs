@@ -1,1 +1,7 @@
 //! Tests that cross crates: one binary, one module per subject.
+//!
+//! | module | what it shows |
+//! |---|---|
+//! | `architecture` | the arrows between crates are those of docs/ARCHITECTURE.md |
+
+mod architecture;

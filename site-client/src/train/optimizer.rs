@@ -18,6 +18,48 @@ pub struct Optimizer {
     clip: Clip,
     decay_all: bool,
     moments: BTreeMap<String, Moments>,
+    pull: Option<Pull>,
+}
+
+/// What a federation adds to every gradient before it is clipped: μ (θ − anchor) for FedProx (Li et
+/// al. 2020), the difference of control variates c − cₖ for SCAFFOLD (Karimireddy et al. 2020).
+#[derive(Debug, Default)]
+pub struct Pull {
+    mu: f64,
+    anchor: BTreeMap<String, Tensor<1>>,
+    correction: BTreeMap<String, Tensor<1>>,
+}
+
+impl Pull {
+    /// A pull with strength `mu` towards the parameters of `anchor`.
+    #[must_use]
+    pub fn towards<M: Module>(anchor: &M, mu: f64) -> Self {
+        Self {
+            mu,
+            anchor: flat(anchor),
+            ..Self::default()
+        }
+    }
+
+    /// The values of `correction`, added to every gradient.
+    #[must_use]
+    pub fn correcting<M: Module>(correction: &M) -> Self {
+        Self {
+            correction: flat(correction),
+            ..Self::default()
+        }
+    }
+
+    fn apply(&self, name: &str, value: &Tensor<1>, gradient: Tensor<1>) -> Tensor<1> {
+        let mut gradient = gradient;
+        if let Some(anchor) = self.anchor.get(name) {
+            gradient = gradient + (value.clone() - anchor.clone()) * self.mu;
+        }
+        if let Some(correction) = self.correction.get(name) {
+            gradient = gradient + correction.clone();
+        }
+        gradient
+    }
 }
 
 /// The update rule.
@@ -77,7 +119,13 @@ impl Optimizer {
             clip,
             decay_all,
             moments: BTreeMap::new(),
+            pull: None,
         }
+    }
+
+    /// What is added to every gradient from now on.
+    pub fn set_pull(&mut self, pull: Option<Pull>) {
+        self.pull = pull;
     }
 
     /// One step; a parameter without a gradient stays as it is.
@@ -221,6 +269,36 @@ struct Rates {
     decay: f64,
 }
 
+/// Every parameter of a module by name, flat.
+fn flat<M: Module>(module: &M) -> BTreeMap<String, Tensor<1>> {
+    struct Flat {
+        path: Vec<String>,
+        values: BTreeMap<String, Tensor<1>>,
+    }
+
+    impl ModuleVisitor for Flat {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_owned());
+        }
+
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let value = param.val().inner().flatten::<1>(0, D - 1);
+            self.values.insert(self.path.join("."), value);
+        }
+    }
+
+    let mut flat = Flat {
+        path: Vec::new(),
+        values: BTreeMap::new(),
+    };
+    module.visit(&mut flat);
+    flat.values
+}
+
 /// The sum of the squares of all gradients.
 struct SquaredNorm<'a> {
     gradients: &'a GradientsParams,
@@ -265,7 +343,11 @@ impl ModuleMapper for Update<'_> {
         if self.rates.frozen.iter().any(|end| name.ends_with(end)) {
             return param;
         }
-        let gradient = gradient.flatten::<1>(0, D - 1);
+        let mut gradient = gradient.flatten::<1>(0, D - 1);
+        if let Some(pull) = &self.optimizer.pull {
+            let value = param.val().inner().flatten::<1>(0, D - 1);
+            gradient = pull.apply(&name, &value, gradient);
+        }
         let gradient = match (&self.global, self.optimizer.clip) {
             (Some(factor), _) => gradient * factor.clone(),
             (None, Clip::Each(bound)) if bound > 0.0 => {

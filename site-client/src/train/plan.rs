@@ -38,6 +38,7 @@ impl Plan {
         })
         .map_err(refused)?;
         let dino_head = DinoHeadConfig {
+            layers: config.dino.head_layers,
             hidden: config.dino.head_hidden,
             bottleneck: config.dino.head_bottleneck,
             prototypes: config.dino.prototypes,

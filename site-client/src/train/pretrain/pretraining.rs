@@ -12,7 +12,7 @@ use core_model::state::{self, Mismatch, StateDict};
 
 use super::feed::{Batch, View};
 use super::{Objective, Rates, Schedule};
-use crate::train::optimizer::{Clip, Method, Optimizer, StepRates};
+use crate::train::optimizer::{Clip, Method, Optimizer, Pull, StepRates};
 use crate::train::plan::require_vit;
 use crate::train::record::{Vitals, entropies, spread};
 use crate::train::{Plan, TrainError};
@@ -62,6 +62,21 @@ impl Pretraining {
         scans: usize,
         device: &Device,
     ) -> Result<Self, TrainError> {
+        let schedule = Schedule::new(plan.config(), objective, scans);
+        Self::with_schedule(plan, objective, schedule, device)
+    }
+
+    /// A fresh model with schedules given from outside, as a federation's plan gives them.
+    ///
+    /// # Errors
+    ///
+    /// The plan's architecture cannot be pre-trained.
+    pub fn with_schedule(
+        plan: &Plan,
+        objective: Objective,
+        schedule: Schedule,
+        device: &Device,
+    ) -> Result<Self, TrainError> {
         let config = plan.config();
         require_vit(config, "pre-training")?;
         let device = device.clone().autodiff();
@@ -87,7 +102,6 @@ impl Pretraining {
             }
         };
         let optimizer = Optimizer::new(Method::AdamW { betas }, Clip::Each(clip), decay_all);
-        let schedule = Schedule::new(config, objective, scans);
         Ok(Self {
             plan: plan.clone(),
             schedule,
@@ -122,7 +136,7 @@ impl Pretraining {
     /// Steps of the whole run.
     #[must_use]
     pub fn total_steps(&self) -> u64 {
-        self.schedule.total()
+        self.schedule.total
     }
 
     /// Passes of a device in one step: the gradient is accumulated over them.
@@ -225,6 +239,43 @@ impl Pretraining {
     /// Replaces the optimizer's moments; an empty set starts them anew.
     pub fn set_moments(&mut self, moments: &StateDict) {
         self.optimizer.load(moments, &self.device.clone().inner());
+    }
+
+    /// FedProx: pulls every parameter towards `anchor` with strength `mu` from now on.
+    ///
+    /// # Errors
+    ///
+    /// Parameters of another architecture; every difference is named.
+    pub fn pull_towards(&mut self, anchor: &StateDict, mu: f64) -> Result<(), TrainError> {
+        let pull = match &self.network {
+            Network::Dino(dino) => Pull::towards(
+                &state::load(dino.student.clone(), anchor).map_err(misfit)?,
+                mu,
+            ),
+            Network::Mae(mae) => {
+                Pull::towards(&state::load((**mae).clone(), anchor).map_err(misfit)?, mu)
+            }
+        };
+        self.optimizer.set_pull(Some(pull));
+        Ok(())
+    }
+
+    /// SCAFFOLD: adds `correction` to every gradient from now on.
+    ///
+    /// # Errors
+    ///
+    /// Parameters of another architecture; every difference is named.
+    pub fn correct_by(&mut self, correction: &StateDict) -> Result<(), TrainError> {
+        let pull = match &self.network {
+            Network::Dino(dino) => {
+                Pull::correcting(&state::load(dino.student.clone(), correction).map_err(misfit)?)
+            }
+            Network::Mae(mae) => {
+                Pull::correcting(&state::load((**mae).clone(), correction).map_err(misfit)?)
+            }
+        };
+        self.optimizer.set_pull(Some(pull));
+        Ok(())
     }
 
     /// The backbone that fine-tuning starts from: the DINO teacher, or MAE's encoder.

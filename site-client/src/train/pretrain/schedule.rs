@@ -10,14 +10,22 @@ const MIN_LR_RATIO: f64 = 1e-3;
 /// The schedules of one run; step 0 is the first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
-    total: u64,
-    warmup: u64,
-    lr: f64,
-    weight_decay: [f64; 2],
-    momentum: f64,
-    temperature: [f64; 2],
-    temperature_warmup: u64,
-    frozen: u64,
+    /// Steps of the whole run.
+    pub total: u64,
+    /// Steps of the learning rate's linear warm-up.
+    pub warmup: u64,
+    /// Peak and last learning rate.
+    pub lr: [f64; 2],
+    /// First and last weight decay.
+    pub weight_decay: [f64; 2],
+    /// First and last teacher momentum (DINO).
+    pub momentum: [f64; 2],
+    /// First and last teacher temperature (DINO).
+    pub temperature: [f64; 2],
+    /// Steps from the first to the last teacher temperature.
+    pub temperature_warmup: u64,
+    /// Steps during which the prototypes stay fixed (DINO).
+    pub frozen: u64,
 }
 
 /// What one step trains with.
@@ -58,23 +66,18 @@ impl Schedule {
         };
         let total = length.steps(0, scans, batch).max(1);
         let steps = |span: Span| span.steps(total, scans, batch).min(total);
+        // Goyal et al. 2017, as published: the rate is given for a batch of 256.
+        let lr = base_lr * batch as f64 / 256.0;
         Self {
             total,
             warmup: steps(warmup),
-            // Goyal et al. 2017, as published: the rate is given for a batch of 256.
-            lr: base_lr * batch as f64 / 256.0,
+            lr: [lr, lr * MIN_LR_RATIO],
             weight_decay,
-            momentum: dino.momentum,
+            momentum: [dino.momentum, 1.0],
             temperature: [dino.teacher_temperature_start, dino.teacher_temperature],
             temperature_warmup: steps(dino.teacher_temperature_warmup),
             frozen: steps(dino.freeze_last_layer),
         }
-    }
-
-    /// Steps of the whole run.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.total
     }
 
     /// What step `step` trains with.
@@ -82,12 +85,14 @@ impl Schedule {
     pub fn rates(&self, step: u64) -> Rates {
         let [total, warmup, ramp, step_index] =
             [self.total, self.warmup, self.temperature_warmup, step].map(|steps| steps as usize);
+        let [peak, last] = self.lr;
         let [decay, decay_end] = self.weight_decay;
+        let [momentum, momentum_end] = self.momentum;
         let [cold, warm] = self.temperature;
         Rates {
-            lr: warmup_cosine(self.lr, self.lr * MIN_LR_RATIO, warmup, total, step_index),
+            lr: warmup_cosine(peak, last, warmup, total, step_index),
             weight_decay: cosine(decay, decay_end, total, step_index),
-            momentum: cosine(self.momentum, 1.0, total, step_index),
+            momentum: cosine(momentum, momentum_end, total, step_index),
             temperature: linear(cold, warm, ramp, step_index),
             frozen: step < self.frozen,
         }
@@ -107,7 +112,7 @@ mod tests {
             schedule.rates(schedule.warmup).lr
         };
         assert_eq!(
-            Schedule::new(&config, Objective::Dino, 361_663).total(),
+            Schedule::new(&config, Objective::Dino, 361_663).total,
             1_412_746
         );
         assert!((at_peak(&config) - 3e-4).abs() < 1e-12);
@@ -122,7 +127,7 @@ mod tests {
     fn schedules_run_from_their_first_to_their_last_value() {
         let config = Config::preset(Preset::Repo);
         let schedule = Schedule::new(&config, Objective::Dino, 2560);
-        let (first, last) = (schedule.rates(0), schedule.rates(schedule.total()));
+        let (first, last) = (schedule.rates(0), schedule.rates(schedule.total));
         for (found, expected) in [
             (first.lr, 0.0),
             (first.weight_decay, 0.04),
