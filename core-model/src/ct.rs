@@ -8,6 +8,7 @@
 mod affine;
 mod crop;
 mod error;
+mod head;
 mod orientation;
 mod preprocess;
 mod resample;
@@ -19,6 +20,7 @@ mod window;
 pub use affine::Affine;
 pub use crop::{Region, center_crop, foreground, pad_or_crop};
 pub use error::CtError;
+pub use head::HeadCrop;
 pub use orientation::{Orientation, to_ras};
 pub use preprocess::{ModelInput, Order, Preprocessing, Preset, PresetError, Steps};
 pub use resample::{Grid, resample, to_1mm};

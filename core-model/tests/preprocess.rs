@@ -1,4 +1,5 @@
 //! Every stage of the preprocessing chain against MONAI's (see `reference/preprocess`).
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::{self, File};
 use std::io::Read;

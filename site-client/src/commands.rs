@@ -2,6 +2,7 @@
 
 mod enroll;
 mod metrics;
+mod preprocess;
 
 use clap::Subcommand;
 
@@ -11,6 +12,8 @@ pub(crate) enum Command {
     /// Join a consortium: make a key, ask for a certificate, take the answer.
     Enroll(enroll::Args),
     Metrics(metrics::Args),
+    /// Turns NIfTI scans into model input: one file, or a cohort into its cache.
+    Preprocess(preprocess::Args),
 }
 
 impl Command {
@@ -19,6 +22,7 @@ impl Command {
         match self {
             Self::Enroll(args) => enroll::run(args),
             Self::Metrics(args) => metrics::run(args),
+            Self::Preprocess(args) => preprocess::run(args),
         }
     }
 }

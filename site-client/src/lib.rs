@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod evaluate;
+pub mod ingest;
 pub mod logging;
 pub mod scans;
 pub mod train;

@@ -90,11 +90,32 @@ impl Affine {
         [0, 1, 2].map(|axis| self.column(axis).iter().map(|x| x * x).sum::<f64>().sqrt())
     }
 
+    /// The rotation (or reflection) nearest to the axis directions: the orthogonal factor of the
+    /// polar decomposition, by Newton's iteration X ← (X + X⁻ᵀ)/2.
+    #[must_use]
+    pub fn nearest_rotation(&self) -> [[f64; 3]; 3] {
+        let spacing = self.spacing();
+        let mut x = self
+            .linear()
+            .map(|row| [0, 1, 2].map(|c| row[c] / spacing[c]));
+        for _ in 0..NEWTON_STEPS {
+            let inverse_transposed = transpose(inverse(x));
+            x = [0, 1, 2].map(|r| [0, 1, 2].map(|c| 0.5 * (x[r][c] + inverse_transposed[r][c])));
+        }
+        x
+    }
+
     /// Where the (fractional) voxel index lies, in mm.
     #[must_use]
     pub fn apply(&self, index: [f64; 3]) -> [f64; 3] {
         self.0
             .map(|[x, y, z, t]| x * index[0] + y * index[1] + z * index[2] + t)
+    }
+
+    /// Whether the axes are right-handed.
+    #[must_use]
+    pub fn is_right_handed(&self) -> bool {
+        determinant(self.linear()) > 0.0
     }
 
     /// The same axes with voxel 0 moved to the (fractional) index `start`.
@@ -108,9 +129,14 @@ impl Affine {
     }
 }
 
+/// Enough for the worst matrix an [`Affine`] may hold: the iteration halves large singular values
+/// until they are near 1, then converges quadratically.
+const NEWTON_STEPS: usize = 40;
+
 /// Below this share of a right-angled box of the same spacings, the axes count as lying in a plane.
 const MIN_DETERMINANT: f64 = 1e-6;
 
+/// Of a 3×3 matrix; negative for left-handed axes.
 pub(super) fn determinant(m: [[f64; 3]; 3]) -> f64 {
     m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1])
         - m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0])

@@ -69,20 +69,8 @@ pub fn foreground(volume: &Volume) -> Result<Volume, CtError> {
 #[must_use]
 pub fn pad_or_crop(volume: &Volume, size: [usize; 3], fill_hu: f32) -> Volume {
     let shape = volume.shape();
-    // On each axis: output index i shows input index i + start.
-    let start = [0, 1, 2].map(|a| crop_start(shape[a], size[a]) - pad_before(shape[a], size[a]));
-    let copied = [0, 1, 2].map(|a| shape[a].min(size[a]));
-    let from = start.map(|s| s.max(0) as usize);
-    let to = start.map(|s| (-s).max(0) as usize);
-    let mut voxels = vec![fill_hu; size.iter().product()];
-    for x in 0..copied[0] {
-        for y in 0..copied[1] {
-            let source = ((x + from[0]) * shape[1] + y + from[1]) * shape[2] + from[2];
-            let target = ((x + to[0]) * size[1] + y + to[1]) * size[2] + to[2];
-            voxels[target..target + copied[2]]
-                .copy_from_slice(&volume.voxels_hu()[source..source + copied[2]]);
-        }
-    }
+    let start = [0, 1, 2].map(|a| center_shift(shape[a], size[a]));
+    let voxels = copy_shifted(volume.voxels_hu(), shape, start, size, fill_hu);
     let affine = volume.affine().shifted(start.map(|s| s as f64));
     Volume::new(size, affine, voxels).expect("the buffer was made for this size")
 }
@@ -96,6 +84,40 @@ pub fn center_crop(volume: &Volume, size: [usize; 3]) -> Volume {
         shape: [0, 1, 2].map(|a| shape[a].min(size[a])),
     }
     .cut(volume)
+}
+
+/// The input index that output index 0 shows when an axis is padded or cropped around its center.
+pub(super) fn center_shift(len: usize, size: usize) -> isize {
+    crop_start(len, size) - pad_before(len, size)
+}
+
+/// A box of `out_shape` whose index i shows input index i + `start`, filled outside the input.
+pub(super) fn copy_shifted<T: Copy + Into<f32>>(
+    voxels: &[T],
+    shape: [usize; 3],
+    start: [isize; 3],
+    out_shape: [usize; 3],
+    fill: f32,
+) -> Vec<f32> {
+    let from = start.map(|s| s.max(0).unsigned_abs());
+    let to = start.map(|s| s.min(0).unsigned_abs());
+    let copied = [0, 1, 2].map(|a| {
+        shape[a]
+            .saturating_sub(from[a])
+            .min(out_shape[a].saturating_sub(to[a]))
+    });
+    let mut out = vec![fill; out_shape.iter().product()];
+    for x in 0..copied[0] {
+        for y in 0..copied[1] {
+            let source = ((x + from[0]) * shape[1] + y + from[1]) * shape[2] + from[2];
+            let target = ((x + to[0]) * out_shape[1] + y + to[1]) * out_shape[2] + to[2];
+            let source = &voxels[source..source + copied[2]];
+            for (hu, &value) in out[target..target + copied[2]].iter_mut().zip(source) {
+                *hu = value.into();
+            }
+        }
+    }
+    out
 }
 
 fn crop_start(len: usize, size: usize) -> isize {

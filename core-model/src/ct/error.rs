@@ -1,5 +1,7 @@
 use thiserror::Error;
 
+use super::Region;
+
 /// Why a volume cannot be made or processed.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum CtError {
@@ -38,6 +40,22 @@ pub enum CtError {
     EmptyShape {
         /// The shape.
         shape: [usize; 3],
+    },
+    /// A stored crop does not fit its volume.
+    #[error("head crop: box {region:?} reaches outside its volume {shape:?}")]
+    RegionOutside {
+        /// The box.
+        region: Region,
+        /// The volume's shape.
+        shape: [usize; 3],
+    },
+    /// The volume is too thin to be a scan.
+    #[error("volume: shape {shape:?}, expected at least {limit} voxels on every axis")]
+    TooThin {
+        /// The shape.
+        shape: [usize; 3],
+        /// The least number of voxels.
+        limit: usize,
     },
     /// The resampled volume would exceed the cap.
     #[error("volume: {found} voxels at 1 mm ({shape:?}), expected at most {limit}")]

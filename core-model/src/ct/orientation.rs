@@ -1,6 +1,5 @@
 use rayon::prelude::*;
 
-use super::affine::{inverse, transpose};
 use super::{Affine, Volume};
 
 /// Which stored axis becomes which RAS axis, and which of them run backwards.
@@ -19,7 +18,7 @@ impl Orientation {
     /// The orientation of an array with this affine.
     #[must_use]
     pub fn of(affine: &Affine) -> Self {
-        let mut rotation = nearest_rotation(affine);
+        let mut rotation = affine.nearest_rotation();
         let mut orientation = Self {
             from_axis: [0; 3],
             flipped: [false; 3],
@@ -128,23 +127,6 @@ pub fn to_ras(volume: Volume) -> Volume {
         orientation.gather(volume.voxels_hu(), shape, strides, volume.affine(), |hu| hu);
     Volume::new(shape, affine, voxels).expect("a permuted volume keeps its voxels")
 }
-
-/// The orthogonal factor of the polar decomposition, by Newton's iteration X ← (X + X⁻ᵀ)/2.
-fn nearest_rotation(affine: &Affine) -> [[f64; 3]; 3] {
-    let spacing = affine.spacing();
-    let mut x = affine
-        .linear()
-        .map(|row| [0, 1, 2].map(|c| row[c] / spacing[c]));
-    for _ in 0..NEWTON_STEPS {
-        let inverse_transposed = transpose(inverse(x));
-        x = [0, 1, 2].map(|r| [0, 1, 2].map(|c| 0.5 * (x[r][c] + inverse_transposed[r][c])));
-    }
-    x
-}
-
-/// Enough for the worst matrix an [`Affine`] may hold: the iteration halves large singular values
-/// until they are near 1, then converges quadratically.
-const NEWTON_STEPS: usize = 40;
 
 /// Output planes filled together: one cache line of 16-bit voxels.
 const PLANES_PER_BLOCK: usize = 32;

@@ -26,6 +26,9 @@ impl Preprocessing {
     /// Cap on the 1 mm volume unless another is given: 1024³ voxels.
     pub const MAX_VOXELS: usize = 1 << 30;
 
+    /// The paper drops scans of fewer slices.
+    pub const MIN_VOXELS: usize = 10;
+
     /// The published input: windows first, 96³.
     #[must_use]
     pub const fn new(preset: Preset) -> Self {
@@ -43,8 +46,22 @@ impl Preprocessing {
     /// # Errors
     /// A volume too large at 1 mm, or without a voxel above 0 HU (preset `repo`).
     pub fn run(&self, volume: Volume) -> Result<ModelInput, CtError> {
-        let at_1mm = to_1mm(to_ras(volume), self.max_voxels)?;
-        Ok(self.model_input(&self.cropped(&at_1mm)?))
+        Ok(self.model_input(&self.cropped(&self.at_1mm(volume)?)?))
+    }
+
+    /// The first half of the chain, the same for every preset: RAS at 1 mm.
+    ///
+    /// # Errors
+    /// A volume with fewer than [`Self::MIN_VOXELS`] on an axis, or too large at 1 mm.
+    pub fn at_1mm(&self, volume: Volume) -> Result<Volume, CtError> {
+        let shape = volume.shape();
+        if shape.iter().any(|&n| n < Self::MIN_VOXELS) {
+            return Err(CtError::TooThin {
+                shape,
+                limit: Self::MIN_VOXELS,
+            });
+        }
+        to_1mm(to_ras(volume), self.max_voxels)
     }
 
     /// The chain with every stage kept.
@@ -53,7 +70,7 @@ impl Preprocessing {
     /// As [`Preprocessing::run`].
     pub fn run_with_steps(&self, volume: Volume) -> Result<Steps, CtError> {
         let ras = to_ras(volume);
-        let at_1mm = to_1mm(ras.clone(), self.max_voxels)?;
+        let at_1mm = self.at_1mm(ras.clone())?;
         let cropped = self.cropped(&at_1mm)?;
         let input = self.model_input(&cropped);
         Ok(Steps {

@@ -1,0 +1,15 @@
+//! NIfTI-1 and NIfTI-2, read as nibabel reads them and bounded against hostile files.
+//!
+//! The `nifti` crate parses and writes headers; sizes, affine and voxels are checked and read here,
+//! because its own volume reader misplaces voxels behind a large `vox_offset` and panics on
+//! inconsistent headers.
+
+mod error;
+mod header;
+mod read;
+mod write;
+
+pub use error::NiftiError;
+pub use header::{Datatype, Header};
+pub use read::{Nifti, read, read_bytes};
+pub use write::{Voxels, write, write_volume};
