@@ -10,6 +10,7 @@ use crate::{Authority, Identity, PrivateKey, Request, Trust};
 
 mod enrollment;
 mod handshake;
+mod hostile;
 mod membership;
 
 const NOW: Timestamp = Timestamp(1_795_464_000_000);

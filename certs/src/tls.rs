@@ -28,6 +28,10 @@ use crate::peer::Refusal;
 use crate::time::from_unix_time;
 use crate::trust::Trust;
 
+mod answer;
+
+pub use answer::{Answer, who_answers};
+
 /// The only signatures we make or accept.
 pub(crate) static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     all: &[webpki::aws_lc_rs::ED25519],

@@ -206,3 +206,63 @@ fn client_without_a_certificate_is_refused() {
     let error = handshake(bare, server(&two.coordinator, &trust), &two.name()).unwrap_err();
     assert_eq!(error, rustls::Error::NoCertificatesPresented);
 }
+
+/// One end of a connection as a stream: what is read was answered by a server in memory.
+struct Loop(Connection);
+
+impl std::io::Read for Loop {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        let mut flight = Vec::new();
+        while self.0.wants_write() && flight.len() < bytes.len() {
+            self.0.write_tls(&mut flight)?;
+        }
+        bytes[..flight.len()].copy_from_slice(&flight);
+        Ok(flight.len())
+    }
+}
+
+impl std::io::Write for Loop {
+    fn write(&mut self, mut bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.0.read_tls(&mut bytes)?;
+        // What the server thinks of us does not matter: we leave first.
+        let _ = self.0.process_new_packets();
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn whoever_answers_is_named_whatever_its_certificate_is_worth() {
+    let two = Two::new();
+    let trust = two.consortium.trust();
+    let ours = server(&two.coordinator, &trust);
+    let mut stream = Loop(ServerConnection::new(Arc::new(ours)).unwrap().into());
+    let answer = tls::who_answers(&mut stream, &two.name(), ALPN).unwrap();
+    assert_eq!(answer.issuer, "CN=headct consortium root");
+    assert!(trust.coordinator(&answer.chain, NOW).is_ok());
+
+    // A proxy that opens TLS: another issuer, another kind of key.
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec![two.name()]).unwrap();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "Hospital Web Gateway");
+    let certificate = params.self_signed(&key).unwrap();
+    let key = rustls_pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+    let mut proxy = ServerConfig::builder_with_provider(Arc::new(
+        rustls::crypto::aws_lc_rs::default_provider(),
+    ))
+    .with_protocol_versions(&[&rustls::version::TLS13])
+    .unwrap()
+    .with_no_client_auth()
+    .with_single_cert(vec![certificate.der().clone()], key.into())
+    .unwrap();
+    proxy.alpn_protocols = vec![b"fmct/1".to_vec()];
+    let mut stream = Loop(ServerConnection::new(Arc::new(proxy)).unwrap().into());
+    let answer = tls::who_answers(&mut stream, &two.name(), ALPN).unwrap();
+    assert_eq!(answer.issuer, "CN=Hospital Web Gateway");
+    assert!(trust.coordinator(&answer.chain, NOW).is_err());
+}
