@@ -9,7 +9,10 @@ use libfuzzer_sys::fuzz_target;
 static ROOT: LazyLock<PrivateKey> = LazyLock::new(|| PrivateKey::generate().expect("a key"));
 
 fuzz_target!(|bytes: &[u8]| {
-    assert!(Consortium::read(bytes, &ROOT.public()).is_err(), "a forged signature");
+    assert!(
+        Consortium::read(bytes, &ROOT.public()).is_err(),
+        "a forged signature"
+    );
     let signature = ROOT.sign(Consortium::CONTEXT, bytes);
     let digits: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
     let head = format!("{}{digits}\n", Consortium::MAGIC);
