@@ -4,8 +4,12 @@
 //! one patient, or a name.
 
 pub mod clock;
+pub mod device;
+pub mod embed;
 pub mod evaluate;
 pub mod ingest;
 pub mod logging;
+pub mod params;
 pub mod scans;
 pub mod train;
+pub mod weights;
