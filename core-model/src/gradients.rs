@@ -17,13 +17,39 @@ pub struct Gradients(BTreeMap<String, TensorData>);
 impl Gradients {
     /// Takes the gradients of `module` out of a backward pass; parameters without one are left out.
     pub fn of<M: Module>(module: &M, mut grads: burn::tensor::Gradients) -> Self {
+        Self::taken_from(module, &mut grads)
+    }
+
+    /// Like [`of`](Self::of), leaving the gradients of other modules where they are.
+    pub fn taken_from<M: Module>(module: &M, grads: &mut burn::tensor::Gradients) -> Self {
         let mut taker = Taker {
             path: Path::default(),
-            grads: &mut grads,
+            grads,
             taken: Self::default(),
         };
         module.visit(&mut taker);
         taker.taken
+    }
+
+    /// The parameters of `module` themselves, laid out as their gradients are.
+    pub fn parameters<M: Module>(module: &M) -> Self {
+        let mut reader = Reader {
+            path: Path::default(),
+            read: Self::default(),
+        };
+        module.visit(&mut reader);
+        reader.read
+    }
+
+    /// Adds `factor · other` to the gradients that `other` has too.
+    pub fn add_scaled(&mut self, other: &Self, factor: f32) {
+        for (name, sum) in &mut self.0 {
+            if let Some(data) = other.0.get(name) {
+                zip(values_mut(sum), values(data), |sum, new| {
+                    *sum += factor * new
+                });
+            }
+        }
     }
 
     /// Adds the gradients of another part of the batch.
@@ -133,6 +159,27 @@ impl ModuleVisitor for Taker<'_> {
         if let Some(grad) = param.val().grad_remove(self.grads) {
             self.taken.0.insert(self.path.name(), grad.into_data());
         }
+    }
+}
+
+struct Reader {
+    path: Path,
+    read: Gradients,
+}
+
+impl ModuleVisitor for Reader {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.read
+            .0
+            .insert(self.path.name(), param.val().inner().into_data());
     }
 }
 

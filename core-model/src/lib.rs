@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod phantom;
 pub mod pos_embed;
 pub mod schedule;
+pub mod sgd;
 pub mod ssl;
 pub mod state;
 pub mod vit;

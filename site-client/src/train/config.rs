@@ -178,6 +178,15 @@ pub struct DinoConfig {
     pub global_views: usize,
     /// Local views per scan.
     pub local_views: usize,
+    /// Side of the cube that global views are cut from, voxels of the scan; a smaller scan is
+    /// padded.
+    pub cube: usize,
+    /// Side of the central cube that local views are cut from.
+    pub local_cube: usize,
+    /// Least and greatest side of a global crop.
+    pub global_crop: [usize; 2],
+    /// Least and greatest side of a local crop.
+    pub local_crop: [usize; 2],
     /// Linear layers of the head before the prototypes.
     pub head_layers: usize,
     /// Hidden width of the head.
@@ -206,6 +215,8 @@ pub struct DinoConfig {
     pub flip: [f64; 3],
     /// Largest intensity shift.
     pub shift: f64,
+    /// Probability of smoothing (first global view) and of a gamma change (second).
+    pub smooth_gamma: f64,
 }
 
 /// Masked autoencoding (MAE).

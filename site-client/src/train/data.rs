@@ -1,14 +1,14 @@
 //! The way of a scan to the device: where it comes from, in which order, by which threads.
 
-mod augment;
 mod draw;
+mod labelled;
 mod loader;
 mod order;
 mod phantoms;
 mod source;
 
-pub use augment::Augmentation;
 pub use draw::Classes;
+pub use labelled::{Labelled, LabelledScan};
 pub use loader::Loader;
 pub use order::{Order, Visit};
 pub use phantoms::{PhantomScan, Phantoms, phantom_tasks, window, windows};

@@ -1,5 +1,20 @@
-//! From a backbone to a disease: fine-tuning, probing, few shots.
+//! From a backbone to a disease: fine-tuning, probing, few shots (Methods, "Evaluation setting").
 
 mod classifiers;
+mod features;
+mod finetuning;
+mod learner;
+mod loss;
+mod network;
+mod probing;
+mod protocol;
 
-pub use classifiers::{Features, Rule, scores};
+pub use classifiers::Rule;
+pub use features::FeatureTable;
+pub use finetuning::{Finetuning, Start, sided};
+pub use learner::{Draw, Fit, Learner, fit, macro_auc};
+pub use probing::Probing;
+pub use protocol::{Protocol, Trained, Trial, classify, grid};
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use core_model::ssl::dino::{DinoHeadConfig, DinoLossConfig};
 use core_model::ssl::mae::MaeConfig as MaeShape;
+use core_model::ssl::views::{Augmentation, ViewGeometry};
 use core_model::vit::{VitConfig, VitShape};
 
 use super::{Architecture, Config, Preset, Span, TrainError};
@@ -13,6 +14,7 @@ pub struct Plan {
     vit: VitConfig,
     dino_head: DinoHeadConfig,
     mae: MaeShape,
+    views: ViewGeometry,
 }
 
 impl Plan {
@@ -54,12 +56,45 @@ impl Plan {
             norm_pix_loss: config.mae.norm_pix_loss,
         };
         mae.check().map_err(refused)?;
-        Ok(Self {
-            config,
+        let dino = &config.dino;
+        let views = ViewGeometry {
+            cube: dino.cube,
+            local_cube: dino.local_cube,
+            global_crop: dino.global_crop,
+            local_crop: dino.local_crop,
+            global_views: dino.global_views,
+            local_views: dino.local_views,
+            size: model.input,
+        };
+        views.check().map_err(refused)?;
+        let plan = Self {
             vit,
             dino_head,
             mae,
-        })
+            views,
+            config,
+        };
+        plan.dino_augmentation().check().map_err(refused)?;
+        Ok(plan)
+    }
+
+    /// How DINO's views are cut.
+    #[must_use]
+    pub fn views(&self) -> &ViewGeometry {
+        &self.views
+    }
+
+    /// How DINO's global views are augmented.
+    #[must_use]
+    pub fn dino_augmentation(&self) -> Augmentation {
+        let dino = &self.config.dino;
+        Augmentation {
+            flip: dino.flip,
+            shift: dino.shift,
+            smooth_probability: dino.smooth_gamma,
+            gamma_probability: dino.smooth_gamma,
+            ..Augmentation::dino()
+        }
     }
 
     /// The plan of a preset as it is.
@@ -167,13 +202,6 @@ fn check(config: &Config) -> Result<(), TrainError> {
         pretrain.log_every > 0,
     )?;
 
-    let layers = dino.head_layers;
-    rule(
-        "dino.head_layers",
-        "must be 3, the published head",
-        layers,
-        layers == 3,
-    )?;
     let views = dino.global_views;
     rule(
         "dino.global_views",

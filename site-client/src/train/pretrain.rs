@@ -4,10 +4,10 @@ mod feed;
 mod pretraining;
 mod run;
 mod schedule;
-mod views;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use feed::light;
 pub use feed::{Batch, Feed, View};
 pub use pretraining::{Pretraining, StepReport};
 pub use run::{Outcome, PretrainRun, Skipped, Stretch};

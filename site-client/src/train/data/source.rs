@@ -4,7 +4,10 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use core_model::ssl::views::Augmentation;
 use half::f16;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
 /// A scan as the model sees it: windowed, cubic, values about 0…1.
 #[derive(Clone, PartialEq)]
@@ -21,6 +24,25 @@ impl Debug for Windowed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { channels, size, .. } = self;
         write!(f, "Windowed[{channels}, {size}, {size}, {size}]")
+    }
+}
+
+impl Windowed {
+    /// Appends the voxels, flipped and shifted as `augmentation` says with draws from `seed`.
+    pub fn augmented(&self, augmentation: &Augmentation, seed: u64, out: &mut Vec<f32>) {
+        let start = out.len();
+        out.extend(self.values.iter().map(|value| value.to_f32()));
+        augmentation.apply(
+            &mut out[start..],
+            self.size,
+            &mut ChaCha8Rng::seed_from_u64(seed),
+        );
+    }
+
+    /// The voxels in single precision.
+    #[must_use]
+    pub fn to_f32(&self) -> Vec<f32> {
+        self.values.iter().map(|value| value.to_f32()).collect()
     }
 }
 
@@ -50,16 +72,16 @@ pub trait Source: Debug + Send + Sync {
 
 /// Keeps decoded scans in memory, first come, until a budget is spent.
 #[derive(Debug)]
-pub struct Memory<S> {
-    source: S,
+pub struct Memory {
+    source: Arc<dyn Source>,
     kept: Vec<OnceLock<Arc<Windowed>>>,
     left: AtomicUsize,
 }
 
-impl<S: Source> Memory<S> {
+impl Memory {
     /// Keeps up to `mib` MiB of the scans of `source`.
     #[must_use]
-    pub fn new(source: S, mib: usize) -> Self {
+    pub fn new(source: Arc<dyn Source>, mib: usize) -> Self {
         let kept = (0..source.len()).map(|_| OnceLock::new()).collect();
         Self {
             source,
@@ -69,7 +91,7 @@ impl<S: Source> Memory<S> {
     }
 }
 
-impl<S: Source> Source for Memory<S> {
+impl Source for Memory {
     fn len(&self) -> usize {
         self.source.len()
     }
@@ -165,19 +187,14 @@ mod tests {
 
     #[test]
     fn memory_keeps_scans_within_its_budget_and_reads_the_others_again() {
-        let source = Counted((0..4).map(|_| AtomicUsize::new(0)).collect());
-        let memory = Memory::new(source, 1);
+        let source = Arc::new(Counted((0..4).map(|_| AtomicUsize::new(0)).collect()));
+        let memory = Memory::new(Arc::<Counted>::clone(&source), 1);
         for _ in 0..2 {
             for scan in 0..4 {
                 assert_eq!(memory.load(scan).unwrap().values[0].to_f32(), scan as f32);
             }
         }
-        let reads: Vec<usize> = memory
-            .source
-            .0
-            .iter()
-            .map(|n| n.load(Ordering::SeqCst))
-            .collect();
+        let reads: Vec<usize> = source.0.iter().map(|n| n.load(Ordering::SeqCst)).collect();
         assert_eq!(reads, [1, 1, 2, 2], "two scans of half a MiB fit");
     }
 

@@ -20,17 +20,17 @@ pub enum Rule {
 
 /// Features of several scans, row by row.
 #[derive(Clone, Copy, Debug)]
-pub struct Features<'a> {
+pub(crate) struct Features<'a> {
     /// All rows.
-    pub values: &'a [f32],
+    pub(crate) values: &'a [f32],
     /// Length of a row.
-    pub dim: usize,
+    pub(crate) dim: usize,
 }
 
 impl<'a> Features<'a> {
     /// Row `index`.
     #[must_use]
-    pub fn row(&self, index: usize) -> &'a [f32] {
+    pub(crate) fn row(&self, index: usize) -> &'a [f32] {
         &self.values[index * self.dim..(index + 1) * self.dim]
     }
 }
@@ -42,7 +42,7 @@ impl<'a> Features<'a> {
 ///
 /// If a class is empty or a row does not exist.
 #[must_use]
-pub fn scores(
+pub(crate) fn scores(
     rule: Rule,
     features: Features<'_>,
     negative: &[usize],

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use core_model::ssl::views::{Augmentation, Scan, ViewGeometry, views};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::Objective;
-use super::views::ViewSet;
 use crate::train::Plan;
-use crate::train::data::{Augmentation, Order, Source, Windowed, stream};
+use crate::train::data::{Order, Source, Windowed, stream};
 
 /// One pass of one device, prepared on the host.
 #[derive(Debug, Default)]
@@ -47,7 +47,10 @@ pub struct Feed {
 
 #[derive(Debug)]
 enum Recipe {
-    Dino(ViewSet),
+    Dino {
+        geometry: ViewGeometry,
+        augmentation: Augmentation,
+    },
     Mae {
         augmentation: Augmentation,
         patches: usize,
@@ -60,13 +63,16 @@ impl Feed {
     pub fn new(plan: &Plan, objective: Objective, source: Arc<dyn Source>) -> Self {
         let config = plan.config();
         let (batch, recipe) = match objective {
-            Objective::Dino => (config.dino.device_batch, Recipe::Dino(ViewSet::new(plan))),
+            Objective::Dino => (
+                config.dino.device_batch,
+                Recipe::Dino {
+                    geometry: plan.views().clone(),
+                    augmentation: plan.dino_augmentation(),
+                },
+            ),
             Objective::Mae => {
                 let mae = &config.mae;
-                let augmentation = Augmentation {
-                    flip: mae.flip,
-                    shift: mae.shift,
-                };
+                let augmentation = light(mae.flip, mae.shift);
                 let patches = plan.vit().patches();
                 (
                     mae.device_batch,
@@ -111,14 +117,35 @@ impl Feed {
         batch.scans.push(scan);
         let draw = |purpose| stream(self.seed, purpose, &[epoch, scan as u64]);
         match &self.recipe {
-            Recipe::Dino(views) => views.add(&volume, draw("views"), &mut batch.views),
+            Recipe::Dino {
+                geometry,
+                augmentation,
+            } => {
+                let voxels = volume.to_f32();
+                let edges = [volume.size; 3];
+                let scan_views = views(
+                    Scan::new(&voxels, volume.channels, edges),
+                    geometry,
+                    augmentation,
+                    [self.seed, epoch, scan as u64],
+                );
+                batch.views.resize_with(scan_views.len(), View::default);
+                for (view, values) in batch.views.iter_mut().zip(scan_views) {
+                    view.size = geometry.size;
+                    view.values.extend(values);
+                }
+            }
             Recipe::Mae {
                 augmentation,
                 patches,
             } => {
                 batch.views.resize_with(1, View::default);
                 batch.views[0].size = volume.size;
-                augmentation.apply(&volume, draw("augmentation"), &mut batch.views[0].values);
+                volume.augmented(
+                    augmentation,
+                    draw("augmentation"),
+                    &mut batch.views[0].values,
+                );
                 let mut rng = ChaCha8Rng::seed_from_u64(draw("mask"));
                 batch
                     .noise
@@ -140,5 +167,14 @@ impl Feed {
             scan = (draw % self.source.len() as u64) as usize;
         }
         None
+    }
+}
+
+/// Flips and shifts alone.
+pub(crate) fn light(flip: [f64; 3], shift: f64) -> Augmentation {
+    Augmentation {
+        flip,
+        shift,
+        ..Augmentation::light()
     }
 }

@@ -1,9 +1,9 @@
 //! Pre-training as an object that runs steps when told to.
 
 use burn::module::Module;
-use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
+use core_model::gradients::Gradients;
 use core_model::init::Init;
 use core_model::ssl::dino::{Dino, DinoNet};
 use core_model::ssl::mae::Mae;
@@ -12,10 +12,10 @@ use core_model::state::{self, Mismatch, StateDict};
 
 use super::feed::{Batch, View};
 use super::{Objective, Rates, Schedule};
-use crate::train::optimizer::{Clip, Method, Optimizer, Pull, StepRates};
+use crate::train::optimizer::{Optimizer, Pull, per_parameter};
 use crate::train::plan::require_vit;
 use crate::train::record::{Vitals, entropies, spread};
-use crate::train::{Plan, TrainError};
+use crate::train::{OptimizerKind, Plan, TrainError};
 
 /// A model in pre-training: parameters, optimizer moments and the global step.
 ///
@@ -101,7 +101,8 @@ impl Pretraining {
                 )
             }
         };
-        let optimizer = Optimizer::new(Method::AdamW { betas }, Clip::Each(clip), decay_all);
+        let kind = OptimizerKind::Adamw;
+        let optimizer = Optimizer::new(kind, betas, decay_all, per_parameter(clip));
         Ok(Self {
             plan: plan.clone(),
             schedule,
@@ -237,8 +238,12 @@ impl Pretraining {
     }
 
     /// Replaces the optimizer's moments; an empty set starts them anew.
-    pub fn set_moments(&mut self, moments: &StateDict) {
-        self.optimizer.load(moments, &self.device.clone().inner());
+    ///
+    /// # Errors
+    ///
+    /// Tensors that are no moments.
+    pub fn set_moments(&mut self, moments: StateDict) -> Result<(), TrainError> {
+        self.optimizer.restore(moments)
     }
 
     /// FedProx: pulls every parameter towards `anchor` with strength `mu` from now on.
@@ -348,12 +353,8 @@ impl Pretraining {
             gradients.add(&**mae, loss, self.step)?;
         }
         let (loss, gradients) = gradients.finish();
-        let rates = StepRates {
-            lr: rates.lr,
-            weight_decay: rates.weight_decay,
-            frozen: &[],
-        };
-        **mae = self.optimizer.step((**mae).clone(), gradients, rates);
+        let (lr, decay) = (rates.lr, rates.weight_decay);
+        **mae = self.optimizer.step((**mae).clone(), gradients, lr, decay);
         Ok(loss)
     }
 
@@ -386,18 +387,14 @@ impl Pretraining {
             });
         }
         dino.center = after.unwrap_or(before);
-        let (loss, gradients) = gradients.finish();
-        let frozen: &[&str] = if rates.frozen {
-            &["last_layer.weight_v"]
-        } else {
-            &[]
-        };
-        let step = StepRates {
-            lr: rates.lr,
-            weight_decay: rates.weight_decay,
-            frozen,
-        };
-        dino.student = self.optimizer.step(dino.student.clone(), gradients, step);
+        let (loss, mut gradients) = gradients.finish();
+        if rates.frozen {
+            gradients.drop_prefix("head.last_layer");
+        }
+        let (lr, decay) = (rates.lr, rates.weight_decay);
+        dino.student = self
+            .optimizer
+            .step(dino.student.clone(), gradients, lr, decay);
         dino.update_teacher(rates.momentum);
         Ok(loss)
     }
@@ -441,7 +438,7 @@ impl Pretraining {
 #[derive(Default)]
 struct Accumulated {
     loss: f64,
-    gradients: Option<GradientsParams>,
+    gradients: Gradients,
 }
 
 impl Accumulated {
@@ -457,21 +454,13 @@ impl Accumulated {
             });
         }
         self.loss += value;
-        let new = GradientsParams::from_grads(loss.backward(), module);
-        self.gradients = Some(match self.gradients.take() {
-            None => new,
-            Some(sum) => {
-                let mut accumulator = GradientsAccumulator::new();
-                accumulator.accumulate(module, sum);
-                accumulator.accumulate(module, new);
-                accumulator.grads()
-            }
-        });
+        self.gradients
+            .accumulate(Gradients::of(module, loss.backward()));
         Ok(())
     }
 
-    fn finish(self) -> (f64, GradientsParams) {
-        (self.loss, self.gradients.unwrap_or_default())
+    fn finish(self) -> (f64, Gradients) {
+        (self.loss, self.gradients)
     }
 }
 

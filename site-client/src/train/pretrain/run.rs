@@ -342,7 +342,9 @@ impl PretrainRun {
             reason: error.to_string(),
         };
         training.load(&checkpoint.part("model")).map_err(named)?;
-        training.set_moments(&checkpoint.part("moments"));
+        training
+            .set_moments(checkpoint.part("moments"))
+            .map_err(named)?;
         training.set_steps_done(state.step);
         if self.objective == Objective::Dino {
             training

@@ -1,0 +1,222 @@
+//! Scans with labels and parts: what fine-tuning, probing and evaluation run on.
+
+use std::sync::Arc;
+
+use super::{Classes, Phantoms, Source, phantom_tasks, stream};
+use crate::evaluate::{Part, Prediction};
+use crate::train::TrainError;
+
+/// Labelled scans of one site.
+#[derive(Clone, Debug)]
+pub struct Labelled {
+    source: Arc<dyn Source>,
+    tasks: Vec<Arc<str>>,
+    rows: Vec<LabelledScan>,
+}
+
+/// What is known about one scan, by the index it has in its source.
+#[derive(Clone)]
+pub struct LabelledScan {
+    /// Pseudonymous patient.
+    pub patient: Arc<str>,
+    /// Pseudonymous scan.
+    pub scan: Arc<str>,
+    /// Hospital.
+    pub site: Option<Arc<str>>,
+    /// Maker of the scanner.
+    pub manufacturer: Option<Arc<str>>,
+    /// Slice thickness, mm.
+    pub thickness: Option<f64>,
+    /// Sex as recorded.
+    pub sex: Option<Arc<str>>,
+    /// Age, years.
+    pub age: Option<f64>,
+    /// Part of the split.
+    pub part: Part,
+    /// One per task; unknown is not negative.
+    pub labels: Vec<Option<bool>>,
+}
+
+impl std::fmt::Debug for LabelledScan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LabelledScan")
+            .field("part", &self.part)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Labelled {
+    /// Joins scans and what is known about them.
+    ///
+    /// # Errors
+    ///
+    /// A patient in two parts; row counts that differ.
+    pub fn new(
+        source: Arc<dyn Source>,
+        tasks: Vec<Arc<str>>,
+        rows: Vec<LabelledScan>,
+    ) -> Result<Self, TrainError> {
+        if source.len() != rows.len() || rows.iter().any(|row| row.labels.len() != tasks.len()) {
+            let (scans, rows) = (source.len(), rows.len());
+            return Err(TrainError::data(format!(
+                "labels: {rows} rows for {scans} scans"
+            )));
+        }
+        let mut parts = std::collections::BTreeMap::new();
+        for row in &rows {
+            let part = *parts.entry(&row.patient).or_insert(row.part);
+            if part != row.part {
+                let (patient, one, two) = (&row.patient, part.name(), row.part.name());
+                let reason = format!("patient {patient}: in the {one} part and in the {two} part");
+                return Err(TrainError::data(reason));
+            }
+        }
+        Ok(Self {
+            source,
+            tasks,
+            rows,
+        })
+    }
+
+    /// A phantom site with the true labels, split 8:1:1 by patient.
+    #[must_use]
+    pub fn phantoms(phantoms: Phantoms) -> Self {
+        let site: Arc<str> = phantoms.site().into();
+        let row = |(index, scan): (usize, &super::PhantomScan)| LabelledScan {
+            patient: phantoms.patient_id(scan.patient).into(),
+            scan: phantoms.id(index).into(),
+            site: Some(Arc::clone(&site)),
+            manufacturer: None,
+            thickness: None,
+            sex: None,
+            age: Some(f64::from(scan.age)),
+            part: match stream(0, "part", &[scan.patient]) % 10 {
+                0 => Part::Test,
+                1 => Part::Validation,
+                _ => Part::Train,
+            },
+            labels: core_model::phantom::Disease::ALL
+                .iter()
+                .map(|disease| Some(scan.truth.diseases.contains(*disease)))
+                .collect(),
+        };
+        let rows = phantoms.scans().iter().enumerate().map(row).collect();
+        Self {
+            tasks: phantom_tasks(),
+            rows,
+            source: Arc::new(phantoms),
+        }
+    }
+
+    /// The same rows, with scans read through another source of the same length.
+    #[must_use]
+    pub fn reading(self, wrap: impl FnOnce(Arc<dyn Source>) -> Arc<dyn Source>) -> Self {
+        Self {
+            source: wrap(self.source),
+            ..self
+        }
+    }
+
+    /// The same scans with other parts.
+    #[must_use]
+    pub fn with_parts(mut self, part: impl Fn(usize, &LabelledScan) -> Part) -> Self {
+        for index in 0..self.rows.len() {
+            self.rows[index].part = part(index, &self.rows[index]);
+        }
+        self
+    }
+
+    /// Where the scans come from.
+    #[must_use]
+    pub fn source(&self) -> &Arc<dyn Source> {
+        &self.source
+    }
+
+    /// Names of the tasks.
+    #[must_use]
+    pub fn tasks(&self) -> &[Arc<str>] {
+        &self.tasks
+    }
+
+    /// What is known about each scan.
+    #[must_use]
+    pub fn rows(&self) -> &[LabelledScan] {
+        &self.rows
+    }
+
+    /// Only some tasks, in the given order.
+    ///
+    /// # Errors
+    ///
+    /// A task without a label column.
+    pub fn of_tasks(&self, tasks: &[Arc<str>]) -> Result<Self, TrainError> {
+        let place = |task: &Arc<str>| {
+            self.tasks
+                .iter()
+                .position(|known| known == task)
+                .ok_or_else(|| {
+                    let known = self.tasks.join(", ");
+                    TrainError::data(format!("task {task}: no such label; there are {known}"))
+                })
+        };
+        let places = tasks.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        let pick = |row: &LabelledScan| LabelledScan {
+            labels: places.iter().map(|place| row.labels[*place]).collect(),
+            ..row.clone()
+        };
+        let rows = self.rows.iter().map(pick).collect();
+        Ok(Self {
+            source: Arc::clone(&self.source),
+            tasks: tasks.to_vec(),
+            rows,
+        })
+    }
+
+    /// Scans of a part with at least one known label.
+    #[must_use]
+    pub fn part(&self, part: Part) -> Vec<usize> {
+        let wanted = |index: &usize| {
+            let row = &self.rows[*index];
+            row.part == part && row.labels.iter().any(Option::is_some)
+        };
+        (0..self.rows.len()).filter(wanted).collect()
+    }
+
+    /// The scans of a part by class of one task.
+    ///
+    /// # Errors
+    ///
+    /// A class without a scan.
+    pub fn classes(&self, task: usize, part: Part) -> Result<Classes, TrainError> {
+        let rows = self
+            .rows
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| row.part == part);
+        let labels = rows.map(|(scan, row)| (scan, row.labels[task]));
+        Classes::new(&self.tasks[task], part.name(), labels)
+    }
+
+    /// The prediction rows of `scans` from their scores (`scans` × tasks, row by row).
+    #[must_use]
+    pub fn predictions(&self, scans: &[usize], scores: &[f64]) -> Vec<Prediction> {
+        let mut predictions = Vec::new();
+        for (scan, scores) in scans.iter().zip(scores.chunks_exact(self.tasks.len())) {
+            let row = &self.rows[*scan];
+            for ((task, label), score) in self.tasks.iter().zip(&row.labels).zip(scores) {
+                let Some(label) = *label else { continue };
+                let (patient, scan) = (Arc::clone(&row.patient), Arc::clone(&row.scan));
+                let mut prediction =
+                    Prediction::new(patient, scan, Arc::clone(task), label, *score);
+                prediction.site.clone_from(&row.site);
+                prediction.manufacturer.clone_from(&row.manufacturer);
+                prediction.thickness = row.thickness;
+                prediction.sex.clone_from(&row.sex);
+                prediction.age = row.age;
+                prediction.part = row.part;
+                predictions.push(prediction);
+            }
+        }
+        predictions
+    }
+}
