@@ -94,7 +94,9 @@ impl Draw {
         (epochs * (whole + usize::from(rest > 1))) as u64
     }
 
-    fn epoch(&self, seed: u64, epoch: u64) -> Vec<usize> {
+    /// The scans of epoch `epoch`, in the order they are trained on.
+    #[must_use]
+    pub fn epoch(&self, seed: u64, epoch: u64) -> Vec<usize> {
         let mut scans = match self {
             Self::Balanced { tasks, draws } => {
                 let count = tasks.len();

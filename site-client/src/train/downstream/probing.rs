@@ -71,6 +71,21 @@ impl Probing {
         scans.chunks(batch).flat_map(score).collect()
     }
 
+    /// The optimizer's moments.
+    #[must_use]
+    pub fn moments(&self) -> StateDict {
+        self.optimizer.state()
+    }
+
+    /// Replaces the optimizer's moments; an empty set starts them anew.
+    ///
+    /// # Errors
+    ///
+    /// Tensors that are no moments.
+    pub fn set_moments(&mut self, moments: &StateDict) -> Result<(), TrainError> {
+        self.optimizer.restore(moments.clone())
+    }
+
     /// Goes on from global step `step`; the schedule follows.
     pub fn set_steps_done(&mut self, step: u64) {
         self.step = step;
