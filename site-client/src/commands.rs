@@ -1,36 +1,45 @@
 //! The subcommands: each parses flags, calls the library, prints. One file each.
 
+mod attention;
 mod embed;
 mod enroll;
 mod init;
 mod metrics;
 mod preprocess;
+mod report;
 
 use clap::Subcommand;
 
 /// What `fmct-site` can do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Draw what models look at over a scan, and write it as NIfTI.
+    Attention(attention::Args),
     /// Embed preprocessed volumes with any released or own weights.
     Embed(embed::Args),
     /// Join a consortium: make a key, ask for a certificate, take the answer.
     Enroll(enroll::Args),
     /// Make the first checkpoint of a run.
     Init(init::Args),
+    /// Print AUC, average precision, intervals and tests of a predictions table.
     Metrics(metrics::Args),
     /// Turns NIfTI scans into model input: one file, or a cohort into its cache.
     Preprocess(preprocess::Args),
+    /// Write one page with all figures and tables of runs.
+    Report(report::Args),
 }
 
 impl Command {
     /// Runs the chosen subcommand.
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Attention(args) => attention::run(args),
             Self::Embed(args) => embed::run(args),
             Self::Enroll(args) => enroll::run(args),
             Self::Init(args) => init::run(args),
             Self::Metrics(args) => metrics::run(args),
             Self::Preprocess(args) => preprocess::run(args),
+            Self::Report(args) => report::run(args),
         }
     }
 }

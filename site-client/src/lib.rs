@@ -10,6 +10,7 @@ pub mod evaluate;
 pub mod ingest;
 pub mod logging;
 pub mod params;
+pub mod report;
 pub mod scans;
 pub mod train;
 pub mod weights;

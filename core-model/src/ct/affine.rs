@@ -112,6 +112,14 @@ impl Affine {
             .map(|[x, y, z, t]| x * index[0] + y * index[1] + z * index[2] + t)
     }
 
+    /// The (fractional) voxel index of a place in mm.
+    #[must_use]
+    pub fn index_of(&self, place: [f64; 3]) -> [f64; 3] {
+        let origin = self.origin();
+        let offset = [0, 1, 2].map(|axis| place[axis] - origin[axis]);
+        inverse(self.linear()).map(|row| row.iter().zip(&offset).map(|(a, b)| a * b).sum())
+    }
+
     /// Whether the axes are right-handed.
     #[must_use]
     pub fn is_right_handed(&self) -> bool {
@@ -175,6 +183,20 @@ mod tests {
             for (c, &value) in row.iter().enumerate() {
                 assert!((value - f64::from(u8::from(r == c))).abs() < 1e-12);
             }
+        }
+    }
+
+    #[test]
+    fn the_index_of_a_voxels_place_is_its_index() {
+        let rows = [
+            [0.9, 0.1, -0.3, 7.0],
+            [0.2, -1.1, 0.4, -3.0],
+            [0.0, 0.5, 5.0, 100.0],
+        ];
+        let affine = Affine::new(rows).unwrap();
+        let index = affine.index_of(affine.apply([3.0, -2.5, 11.0]));
+        for (found, expected) in index.iter().zip([3.0, -2.5, 11.0]) {
+            assert!((found - expected).abs() < 1e-12);
         }
     }
 
