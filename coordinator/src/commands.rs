@@ -1,12 +1,17 @@
 //! The subcommands: each parses flags, calls the library, prints. One file each.
 
 mod approve;
+mod backup;
 mod directory;
+mod export;
 mod init;
+mod launch;
 mod list;
 mod renew;
+mod replay;
 mod revoke;
 mod show;
+mod verify;
 
 use clap::Subcommand;
 
@@ -15,16 +20,26 @@ use clap::Subcommand;
 pub(crate) enum Command {
     /// Let a site or an observer in: issue a certificate for its request.
     Approve(approve::Args),
+    /// Copy the journal while it is in use.
+    Backup(backup::Args),
+    /// Write a model, or the transcript of a run.
+    Export(export::Args),
     /// Found a consortium: root key, coordinator's key, consortium file.
     Init(init::Args),
+    /// Turn a plan into a run.
+    Launch(launch::Args),
     /// List the members with role, status and expiry.
     List(list::Args),
     /// Issue a member's next certificate by hand.
     Renew(renew::Args),
+    /// Compute every global model again from the staged updates, and compare.
+    Replay(replay::Args),
     /// Shut a member out, for good.
     Revoke(revoke::Args),
     /// Show what a request, a certificate, an approval or a consortium file says.
     Show(show::Args),
+    /// Check a transcript's chain, signatures and receipts.
+    Verify(verify::Args),
 }
 
 impl Command {
@@ -32,11 +47,16 @@ impl Command {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Approve(args) => approve::run(args),
+            Self::Backup(args) => backup::run(args),
+            Self::Export(args) => export::run(args),
             Self::Init(args) => init::run(args),
+            Self::Launch(args) => launch::run(args),
             Self::List(args) => list::run(args),
             Self::Renew(args) => renew::run(args),
+            Self::Replay(args) => replay::run(args),
             Self::Revoke(args) => revoke::run(args),
             Self::Show(args) => show::run(args),
+            Self::Verify(args) => verify::run(args),
         }
     }
 }

@@ -1,1 +1,9 @@
 //! The rounds: events in, a journalled state machine, actions out. Knows no model.
+
+pub mod aggregate;
+pub mod blobs;
+pub mod driver;
+pub mod journal;
+pub mod run;
+pub mod service;
+pub mod web;

@@ -1,0 +1,60 @@
+//! Tables, and how older databases become this version's.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::JournalError;
+
+/// Sets the connection up and brings the database to the latest version.
+pub(super) fn prepare(db: &mut Connection) -> Result<(), JournalError> {
+    db.busy_timeout(BUSY_TIMEOUT)?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "foreign_keys", true)?;
+    let found = check(db)?;
+    for (version, migration) in (1..).zip(MIGRATIONS).skip(found as usize) {
+        let transaction = db.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// The database's version, if this program knows it.
+pub(super) fn check(db: &Connection) -> Result<u32, JournalError> {
+    let found: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = MIGRATIONS.len() as u32;
+    if found > known {
+        return Err(JournalError::Version { found, known });
+    }
+    Ok(found)
+}
+
+/// From version n to n + 1; a database keeps the number of the last one in `user_version`.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE runs (
+        run         TEXT PRIMARY KEY,
+        plan        BLOB NOT NULL,
+        signature   BLOB NOT NULL,
+        schema      BLOB NOT NULL,
+        launched_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE events (
+        run  TEXT NOT NULL REFERENCES runs (run),
+        seq  INTEGER NOT NULL,
+        at   INTEGER NOT NULL,
+        body TEXT NOT NULL,
+        hash BLOB NOT NULL,
+        PRIMARY KEY (run, seq)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE documents (
+        digest BLOB PRIMARY KEY,
+        run    TEXT NOT NULL REFERENCES runs (run),
+        bytes  BLOB NOT NULL
+    ) STRICT;
+"];
+
+/// How long a launch beside a busy coordinator waits for its turn.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

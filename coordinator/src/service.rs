@@ -1,0 +1,22 @@
+//! The service: runs in a directory, sites on connections, people who look.
+//!
+//! [`Coordinator`] decides and journals; it does no network and no long work. The shell around it
+//! moves bytes, runs [`FoldJob`]s beside it, and tells it what happened.
+
+mod coordinator;
+mod error;
+mod export;
+mod fold;
+mod initial;
+mod overview;
+mod record;
+mod verify;
+
+pub use coordinator::{Coordinator, Halt, Options, Upload, blobs_path};
+pub use error::ServiceError;
+pub use export::{export_model, export_transcript};
+pub use fold::{FoldJob, Folded};
+pub use initial::{Initial, launch};
+pub use overview::{Overview, RoundOverview, RunOverview, SiteOverview};
+pub use record::record;
+pub use verify::{Verified, replay, trust, verify};

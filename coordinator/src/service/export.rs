@@ -1,0 +1,89 @@
+//! Models and transcripts as files for others.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use protocol::params::Header;
+use protocol::{Round, RunId};
+
+use super::coordinator::blobs_path;
+use super::error::ServiceError;
+use super::verify::load;
+use crate::aggregate::ReadAt;
+use crate::blobs::Blobs;
+use crate::journal::Journal;
+use crate::run::Checkpoint;
+
+/// Writes a round's model, or the run's result, as a canonical safetensors file.
+///
+/// # Errors
+/// If there is no such run or round, or the file cannot be written.
+pub fn export_model(
+    directory: &Path,
+    run: &RunId,
+    round: Option<Round>,
+    out: &Path,
+) -> Result<Checkpoint, ServiceError> {
+    let journal = Journal::open_shared(directory)?;
+    let active = load(&journal, run)?;
+    let run_state = active.driver.run();
+    let checkpoint = match round {
+        None => run_state.result(),
+        Some(round) => run_state
+            .history()
+            .iter()
+            .flat_map(|record| [record.base, record.checkpoint])
+            .find(|checkpoint| checkpoint.round == round)
+            .ok_or_else(|| ServiceError::NoRun { run: run.clone() })?,
+    };
+    let path = blobs_path(directory);
+    let blobs = Blobs::open_shared(path.clone()).map_err(ServiceError::io(path))?;
+    let model = blobs
+        .read(checkpoint.model)
+        .map_err(ServiceError::io(blobs.path(checkpoint.model)))?;
+    let header = Header::parse(&active.launch.schema)?;
+    let write = || -> io::Result<()> {
+        let temporary = out.with_extension("tmp");
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
+        file.write_all(&header.schema().to_safetensors_header())?;
+        for slot in active.layout.slots() {
+            let section = active
+                .layout
+                .model_section(slot.part)
+                .ok_or(io::ErrorKind::InvalidData)?;
+            let (mut at, end) = (
+                section.offset + slot.elements.start * 4,
+                section.offset + slot.elements.end * 4,
+            );
+            let mut bytes = vec![0; 1 << 20];
+            while at < end {
+                let length = (end - at).min(bytes.len() as u64) as usize;
+                ReadAt::read_exact_at(&model, &mut bytes[..length], at)?;
+                file.write_all(&bytes[..length])?;
+                at += length as u64;
+            }
+        }
+        file.into_inner()
+            .map_err(io::IntoInnerError::into_error)?
+            .sync_all()?;
+        fs::rename(&temporary, out)
+    };
+    write().map_err(ServiceError::io(out))?;
+    Ok(checkpoint)
+}
+
+/// Writes what `verify` needs, and nothing secret: the journal, the root certificate and the
+/// consortium file.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn export_transcript(directory: &Path, out: &Path) -> Result<(), ServiceError> {
+    fs::create_dir_all(out).map_err(ServiceError::io(out))?;
+    Journal::open_shared(directory)?.backup(&out.join("journal.sqlite"))?;
+    for name in ["root.pem", "consortium.fmct"] {
+        fs::copy(directory.join(name), out.join(name))
+            .map_err(ServiceError::io(directory.join(name)))?;
+    }
+    Ok(())
+}

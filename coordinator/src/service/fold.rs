@@ -1,0 +1,143 @@
+//! Folding one round: long work, done beside the state machine.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::Arc;
+
+use protocol::layout::Layout;
+use protocol::plan::Config;
+use protocol::{Digest, Round, SiteId};
+
+use super::error::ServiceError;
+use crate::aggregate::{Contribution, Inputs, aggregate, moments_bytes};
+use crate::blobs::Blobs;
+use crate::run::{Checkpoint, Update};
+
+/// One round to be folded.
+#[derive(Clone)]
+pub struct FoldJob {
+    pub(super) config: Arc<Config>,
+    pub(super) layout: Arc<Layout>,
+    pub(super) blobs: Blobs,
+    pub(super) round: Round,
+    pub(super) base: Checkpoint,
+    pub(super) updates: BTreeMap<SiteId, Update>,
+}
+
+/// What folding gave.
+#[derive(Clone, Copy, Debug)]
+pub struct Folded {
+    /// The new model, durable.
+    pub checkpoint: Checkpoint,
+    /// Norm of the folded change.
+    pub delta_norm: f64,
+}
+
+impl FoldJob {
+    /// Folds, and stores the result durably. Doing it twice is doing it once.
+    ///
+    /// # Errors
+    /// If a blob cannot be read or written, or there are too few updates for the strategy.
+    pub fn run(&self) -> Result<Folded, ServiceError> {
+        let scratch = self.scratch("fold")?;
+        let store = |name: &str| self.scratch(name);
+        let (model_file, model_path) = scratch;
+        let (moments_file, moments_path) = store("moments")?;
+        let delta_norm = self.fold(&model_file, &moments_file)?;
+        let commit = |file, path: &std::path::Path| {
+            self.blobs
+                .commit(file, path)
+                .map_err(ServiceError::io(path))
+        };
+        let has_moments = moments_bytes(&self.config, &self.layout) > 0;
+        let moments = has_moments
+            .then(|| commit(&moments_file, &moments_path))
+            .transpose()?;
+        let model = commit(&model_file, &model_path)?;
+        let checkpoint = Checkpoint {
+            round: self.round,
+            step: self.base.step + self.config.steps_per_round(),
+            model: model.digest,
+            moments: moments.map(|moments| moments.digest),
+        };
+        Ok(Folded {
+            checkpoint,
+            delta_norm,
+        })
+    }
+
+    /// Folds, and compares with what is journalled; keeps nothing.
+    ///
+    /// # Errors
+    /// If a blob cannot be read or is not what its name says, or there are too few updates.
+    pub fn rederive(&self) -> Result<Digest, ServiceError> {
+        let blobs = self.updates.values().map(|update| update.blob);
+        for digest in blobs.chain([self.base.model]).chain(self.base.moments) {
+            let path = self.blobs.path(digest);
+            if !self.blobs.verify(digest).map_err(ServiceError::io(path))? {
+                return Err(ServiceError::Blob { digest });
+            }
+        }
+        let (model, path) = self.scratch("replay")?;
+        let (moments, moments_path) = self.scratch("replay-moments")?;
+        self.fold(&model, &moments)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut file = std::fs::File::open(&path).map_err(ServiceError::io(&path))?;
+        let mut bytes = vec![0; 1 << 20];
+        loop {
+            let read = file.read(&mut bytes).map_err(ServiceError::io(&path))?;
+            if read == 0 {
+                break;
+            }
+            hasher.update(&bytes[..read]);
+        }
+        for path in [path, moments_path] {
+            std::fs::remove_file(&path).map_err(ServiceError::io(&path))?;
+        }
+        Ok(hasher.finalize().into())
+    }
+
+    fn fold(
+        &self,
+        mut model: &std::fs::File,
+        mut moments: &std::fs::File,
+    ) -> Result<f64, ServiceError> {
+        let open = |digest| {
+            self.blobs
+                .read(digest)
+                .map_err(ServiceError::io(self.blobs.path(digest)))
+        };
+        let base = open(self.base.model)?;
+        let before = self.base.moments.map(open).transpose()?;
+        let files: Vec<_> = self
+            .updates
+            .values()
+            .map(|update| open(update.blob))
+            .collect::<Result<_, _>>()?;
+        let contributions: Vec<Contribution<'_>> = files
+            .iter()
+            .zip(self.updates.values())
+            .map(|(file, update)| Contribution {
+                update: file,
+                examples: update.examples,
+                steps: update.steps,
+                norm: update.norm.into(),
+            })
+            .collect();
+        let inputs = Inputs {
+            config: &self.config,
+            layout: &self.layout,
+            first_step: self.base.step,
+            model: &base,
+            moments: before.as_ref().map(|file| file as _),
+            contributions: &contributions,
+        };
+        Ok(aggregate(&inputs, &mut model, &mut moments)?.delta_norm)
+    }
+
+    fn scratch(&self, name: &str) -> Result<(std::fs::File, std::path::PathBuf), ServiceError> {
+        self.blobs
+            .create(name)
+            .map_err(ServiceError::io(self.blobs.path(self.base.model)))
+    }
+}

@@ -1,0 +1,194 @@
+//! What people see: the same data for `status`, the web page and metrics.
+
+use std::collections::BTreeMap;
+
+use protocol::message::Doing;
+use protocol::{Digest, Round, Timestamp};
+use serde::Serialize;
+
+use super::coordinator::Coordinator;
+use crate::run::{Phase, RoundRecord, Run};
+
+/// Everything there is to see.
+#[derive(Clone, Debug, Serialize)]
+pub struct Overview {
+    /// When it was made.
+    pub at: Timestamp,
+    /// The run that is served, if any.
+    pub run: Option<RunOverview>,
+    /// Last errors of the coordinator itself, oldest first.
+    pub errors: Vec<(Timestamp, String)>,
+}
+
+/// One run.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunOverview {
+    /// Its name.
+    pub run: String,
+    /// Its plan's digest.
+    pub plan: Digest,
+    /// What it does with updates.
+    pub strategy: &'static str,
+    /// What it is doing.
+    pub phase: String,
+    /// The round in work, or the last one.
+    pub round: Round,
+    /// Rounds in all.
+    pub rounds: u32,
+    /// Global step of the last published model.
+    pub step: u64,
+    /// The last published model.
+    pub model: Digest,
+    /// Fewest updates that make a round.
+    pub quorum: usize,
+    /// When the phase ends whatever happens.
+    pub deadline: Option<Timestamp>,
+    /// Each named site.
+    pub sites: BTreeMap<String, SiteOverview>,
+    /// Finished rounds, newest last.
+    pub history: Vec<RoundOverview>,
+}
+
+/// One site.
+#[derive(Clone, Debug, Serialize)]
+pub struct SiteOverview {
+    /// Whether its data never train.
+    pub evaluates_only: bool,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Since when it has been so; `None` if it was never here.
+    pub since: Option<Timestamp>,
+    /// When it was last heard.
+    pub heard: Option<Timestamp>,
+    /// What it is doing.
+    pub doing: Doing,
+    /// Steps, patients or bytes done.
+    pub done: u64,
+    /// Steps, patients or bytes in all.
+    pub total: u64,
+    /// Whether it is waited for, or why not.
+    pub awaited: String,
+    /// What it was last refused for, with the round.
+    pub refused: Option<(Round, String)>,
+}
+
+/// One finished round.
+#[derive(Clone, Debug, Serialize)]
+pub struct RoundOverview {
+    /// Its number.
+    pub round: Round,
+    /// The model it made.
+    pub model: Digest,
+    /// Sites whose updates were folded.
+    pub sites: Vec<String>,
+    /// Sites that were dropped, and why.
+    pub dropped: BTreeMap<String, String>,
+    /// Examples all of them trained on.
+    pub examples: u64,
+    /// Bytes of their updates.
+    pub bytes: u64,
+    /// Norm of the folded change.
+    pub delta_norm: f64,
+    /// Seconds from the start of training to the published model.
+    pub seconds: f64,
+    /// AUC by site and task, where one was reported.
+    pub auc: BTreeMap<String, BTreeMap<String, f64>>,
+}
+
+impl Coordinator {
+    /// What people see now.
+    pub fn overview(&self, at: Timestamp) -> Overview {
+        let run = self.active().map(|active| {
+            let run = active.driver.run();
+            RunOverview::new(active.launch.run.as_str(), active.plan.digest(), run)
+        });
+        Overview {
+            at,
+            run,
+            errors: self.errors().iter().cloned().collect(),
+        }
+    }
+}
+
+impl RunOverview {
+    /// What can be seen of a run.
+    pub fn new(name: &str, plan: Digest, run: &Run) -> Self {
+        let config = run.config();
+        let named = config.cohort.sites.iter().chain(&config.cohort.evaluators);
+        let sites = named
+            .map(|site| {
+                let presence = run.presence().get(site);
+                let progress = presence
+                    .map(|presence| presence.progress())
+                    .unwrap_or_default();
+                let mut refused = run
+                    .refusals()
+                    .iter()
+                    .rev()
+                    .filter(|((_, of), _)| of == site);
+                let overview = SiteOverview {
+                    evaluates_only: config.cohort.evaluators.contains(site),
+                    connected: presence.is_some_and(|presence| presence.is_connected()),
+                    since: presence.map(|presence| presence.since()),
+                    heard: presence.map(|presence| presence.heard()),
+                    doing: progress.doing,
+                    done: progress.done,
+                    total: progress.total,
+                    awaited: run.phase().awaits(site),
+                    refused: refused.next().and_then(|((round, _), reasons)| {
+                        reasons.last().map(|reason| (*round, reason.to_string()))
+                    }),
+                };
+                (site.to_string(), overview)
+            })
+            .collect();
+        Self {
+            run: name.to_owned(),
+            plan,
+            strategy: config.strategy.name(),
+            phase: run.phase().to_string(),
+            round: run.round(),
+            rounds: config.rounds,
+            step: run.checkpoint().step,
+            model: run.checkpoint().model,
+            quorum: config.cohort.quorum(),
+            deadline: match run.phase() {
+                Phase::Training { deadline, .. } | Phase::Evaluating { deadline, .. } => {
+                    Some(*deadline)
+                }
+                _ => None,
+            },
+            sites,
+            history: run.history().iter().map(RoundOverview::new).collect(),
+        }
+    }
+}
+
+impl RoundOverview {
+    fn new(record: &RoundRecord) -> Self {
+        let updates = || record.updates.values();
+        Self {
+            round: record.checkpoint.round,
+            model: record.checkpoint.model,
+            sites: record.updates.keys().map(ToString::to_string).collect(),
+            dropped: record
+                .dropped
+                .iter()
+                .map(|(site, reason)| (site.to_string(), reason.to_string()))
+                .collect(),
+            examples: updates().map(|update| update.examples).sum(),
+            bytes: updates().map(|update| update.bytes).sum(),
+            delta_norm: record.delta_norm.into(),
+            seconds: record.published.since(record.started).as_secs_f64(),
+            auc: record
+                .reports
+                .iter()
+                .map(|(site, report)| {
+                    let tasks = report.tasks.iter();
+                    let aucs = tasks.filter_map(|task| Some((task.task.clone(), task.auc?.into())));
+                    (site.to_string(), aucs.collect())
+                })
+                .collect(),
+        }
+    }
+}
