@@ -1,5 +1,6 @@
 //! The subcommands: each parses flags, calls the library, prints. One file each.
 
+mod approve_plan;
 mod attention;
 mod embed;
 mod enroll;
@@ -13,6 +14,8 @@ use clap::Subcommand;
 /// What `fmct-site` can do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Approve a plan by its digest: this site takes part in its run.
+    ApprovePlan(approve_plan::Args),
     /// Draw what models look at over a scan, and write it as NIfTI.
     Attention(attention::Args),
     /// Embed preprocessed volumes with any released or own weights.
@@ -33,6 +36,7 @@ impl Command {
     /// Runs the chosen subcommand.
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::ApprovePlan(args) => approve_plan::run(args),
             Self::Attention(args) => attention::run(args),
             Self::Embed(args) => embed::run(args),
             Self::Enroll(args) => enroll::run(args),

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod device;
 pub mod embed;
 pub mod evaluate;
+pub mod federation;
 pub mod ingest;
 pub mod logging;
 pub mod params;

@@ -1,0 +1,23 @@
+//! The site's part of a round: approve, fetch, train, keep, send.
+//!
+//! [`Session`] decides and does nothing; [`SiteStore`] keeps what must survive a crash; a
+//! [`Trainer`] does the science; [`start`] and [`finish`] turn a global model into a site's start
+//! and its result into an update.
+
+mod approval;
+mod egress;
+mod error;
+mod round;
+mod session;
+mod stand_in;
+mod store;
+mod trainer;
+
+pub use approval::{Approval, Approvals};
+pub use egress::{EgressLog, EgressRow};
+pub use error::FederationError;
+pub use round::{Finished, Started, finish, start};
+pub use session::{Action, Event, Ready, Session, State, Task, Working};
+pub use stand_in::StandIn;
+pub use store::{Carried, SiteStore};
+pub use trainer::{EvaluateJob, Flow, Report, TaskReport, TrainError, TrainJob, Trained, Trainer};

@@ -1,0 +1,127 @@
+//! The site's own record of what left it: one JSON line for each thing, before its first byte goes.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use protocol::{Digest, Round, RunId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::error::FederationError;
+
+/// One thing that left, or was about to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EgressRow {
+    /// When, in milliseconds since 1970.
+    pub at: Timestamp,
+    /// Run it belongs to.
+    pub run: RunId,
+    /// Round it belongs to.
+    pub round: Round,
+    /// What it is: `update` or `evaluation`.
+    pub kind: String,
+    /// Digest of its bytes.
+    pub digest: Digest,
+    /// How many bytes.
+    pub bytes: u64,
+    /// Tensors whose change it holds; empty for evaluations.
+    pub tensors: Vec<String>,
+    /// Euclidean norm of the change of weights.
+    pub norm: Option<f64>,
+    /// Examples it tells of.
+    pub examples: u64,
+}
+
+/// The log of a site's directory.
+#[derive(Clone, Debug)]
+pub struct EgressLog {
+    path: PathBuf,
+}
+
+impl EgressLog {
+    /// The log of a site's directory; the file is made by the first row.
+    pub fn new(directory: &Path) -> Self {
+        Self {
+            path: directory.join(FILE),
+        }
+    }
+
+    /// Appends a row; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// If it cannot be written: then nothing may leave.
+    pub fn append(&self, row: &EgressRow) -> Result<(), FederationError> {
+        let mut line = serde_json::to_vec(row).expect("a row is plain data with text keys");
+        line.push(b'\n');
+        let append = || {
+            let mut file = File::options().create(true).append(true).open(&self.path)?;
+            file.write_all(&line)?;
+            file.sync_data()
+        };
+        append().map_err(|source| FederationError::Io {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// Every row, oldest first.
+    ///
+    /// # Errors
+    /// If the log cannot be read, or a line other than a torn last one is damaged.
+    pub fn rows(&self) -> Result<Vec<EgressRow>, FederationError> {
+        let text = match fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => {
+                return Err(FederationError::Io {
+                    path: self.path.clone(),
+                    source,
+                });
+            }
+        };
+        // A crash can leave half a line at the end; what it was about did not leave.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole
+            .lines()
+            .map(|line| {
+                serde_json::from_str(line).map_err(|error| FederationError::State {
+                    path: self.path.clone(),
+                    reason: error.to_string(),
+                })
+            })
+            .collect()
+    }
+}
+
+const FILE: &str = "egress.jsonl";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_and_a_torn_last_line_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = EgressLog::new(directory.path());
+        assert_eq!(log.rows().unwrap(), []);
+        let row = EgressRow {
+            at: Timestamp(5),
+            run: "run-1".parse().unwrap(),
+            round: Round(1),
+            kind: "update".to_owned(),
+            digest: Digest::of(b"update"),
+            bytes: 6,
+            tensors: vec!["head".to_owned()],
+            norm: Some(0.5),
+            examples: 9,
+        };
+        log.append(&row).unwrap();
+        log.append(&row).unwrap();
+        let mut file = File::options()
+            .append(true)
+            .open(directory.path().join(FILE))
+            .unwrap();
+        file.write_all(b"{\"at\":").unwrap();
+        assert_eq!(log.rows().unwrap(), [row.clone(), row]);
+    }
+}

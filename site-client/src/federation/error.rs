@@ -1,0 +1,51 @@
+//! What goes wrong in a site's part of a round; each is about this site, never the end of a run.
+
+use std::io;
+use std::path::PathBuf;
+
+use protocol::plan::PlanError;
+use thiserror::Error;
+
+/// An error of the federation area.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FederationError {
+    /// A file of the site's state could not be read or written.
+    #[error("site state: cannot use {path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The model that came is not of the plan's and schema's size.
+    #[error("model: expected {expected} bytes, found {found}")]
+    ModelSize {
+        /// Bytes of a model of this run.
+        expected: u64,
+        /// Bytes found.
+        found: u64,
+    },
+    /// The plan that came is not one.
+    #[error("plan of the coordinator was not understood")]
+    Plan(#[from] PlanError),
+    /// The site does not allow the plan.
+    #[error("plan {digest} is not allowed here: {reason}")]
+    NotAllowed {
+        /// The plan's digest.
+        digest: protocol::Digest,
+        /// Why not.
+        reason: String,
+    },
+    /// A file of the site's state is not what was written there.
+    #[error("site state: {path} is damaged: {reason}")]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What the trainer gave back does not fit the model.
+    #[error("trainer: {0}")]
+    Trainer(String),
+}
