@@ -37,6 +37,7 @@ pub mod layout;
 pub mod message;
 pub mod params;
 pub mod plan;
+pub mod record;
 pub mod signed;
 pub mod time;
 pub mod transfer;

@@ -120,8 +120,8 @@ messages! {
     /// What `status` shows.
     26 Overview(Overview) from Coordinator;
 
-    /// Asks for a blob.
-    32 Want(Want) from Site;
+    /// Asks for a blob, announced or not.
+    32 Want(Want) from Coordinator | Site;
     /// Announces a blob and says what it is.
     33 Manifest(Signed<Manifest>) from Coordinator | Site;
     /// Hashes of a blob's chunks.

@@ -6,7 +6,9 @@
 //!
 //! ```text
 //!   sender                                  receiver
-//!     │ ── Manifest (signed), OutlinePage… ──▶ │   may be refused: Rejection
+//!     │ ── Manifest (signed) ────────────────▶ │   may be refused: Rejection
+//!     │ ◀────────────── Want ───────────────── │   a download begins with this
+//!     │ ── OutlinePage… ─────────────────────▶ │
 //!     │ ◀────────────── Have ───────────────── │   what is on disk already, verified
 //!     │ ── chunks that are missing ──────────▶ │   each on a stream of its own
 //!     │ ◀────────────── Resend ─────────────── │   a chunk did not match its hash
@@ -25,6 +27,7 @@ use bincode::{Decode, Encode};
 use crate::ids::Digest;
 
 mod bitmap;
+mod chunk_header;
 mod outline;
 mod receiver;
 mod sender;
@@ -32,6 +35,7 @@ mod sender;
 mod tests;
 
 pub use bitmap::{Bitmap, BitmapError};
+pub use chunk_header::{ChunkHeader, ChunkHeaderError};
 pub use outline::{ChunkHash, Outline, OutlineError};
 pub use receiver::{Accepted, ReceiveError, Receiver};
 pub use sender::{SendError, Sender};

@@ -1,1 +1,24 @@
 //! The pump: QUIC (and TLS over TCP where UDP is blocked) under the protocol, and the blob store.
+
+mod backoff;
+mod clock;
+mod config;
+mod connector;
+mod error;
+mod link;
+mod listener;
+mod pipe;
+mod quic;
+mod socket;
+mod store;
+mod tcp;
+mod transfer;
+
+pub use backoff::Backoff;
+pub use config::{Config, ConfigError, Congestion, PathChoice};
+pub use connector::Connector;
+pub use error::{ConnectError, LinkError, SetupError, TransferError};
+pub use link::{Link, Path};
+pub use listener::Listener;
+pub use store::{Blob, BlobStore, BlobWriter, Collected, StoreError};
+pub use transfer::{Transferred, receive_blob, send_blob};

@@ -17,6 +17,11 @@ impl Digest {
     /// Bytes of a digest.
     pub const LEN: usize = 32;
 
+    /// The digest with these bytes.
+    pub const fn new(bytes: [u8; Self::LEN]) -> Self {
+        Self(bytes)
+    }
+
     /// Hashes `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())

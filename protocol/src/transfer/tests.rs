@@ -11,7 +11,7 @@ const WINDOW: usize = 4;
 /// Bytes that travel at once.
 const PACKET: u64 = 64 << 10;
 /// Bytes before a chunk on its stream.
-const CHUNK_HEADER: u64 = 44;
+const CHUNK_HEADER: u64 = ChunkHeader::LEN as u64;
 
 /// SplitMix64.
 struct Random(u64);
