@@ -10,7 +10,9 @@ mod list;
 mod renew;
 mod replay;
 mod revoke;
+mod serve;
 mod show;
+mod status;
 mod verify;
 
 use clap::Subcommand;
@@ -36,8 +38,12 @@ pub(crate) enum Command {
     Replay(replay::Args),
     /// Shut a member out, for good.
     Revoke(revoke::Args),
+    /// Serve the launched runs to the sites.
+    Serve(serve::Args),
     /// Show what a request, a certificate, an approval or a consortium file says.
     Show(show::Args),
+    /// Show who is there, doing what, and who is waited for.
+    Status(status::Args),
     /// Check a transcript's chain, signatures and receipts.
     Verify(verify::Args),
 }
@@ -55,7 +61,9 @@ impl Command {
             Self::Renew(args) => renew::run(args),
             Self::Replay(args) => replay::run(args),
             Self::Revoke(args) => revoke::run(args),
+            Self::Serve(args) => serve::run(args),
             Self::Show(args) => show::run(args),
+            Self::Status(args) => status::run(args),
             Self::Verify(args) => verify::run(args),
         }
     }

@@ -1,6 +1,7 @@
 //! `fmct-coordinator`: founds a consortium, launches rounds, aggregates, proves what happened.
 
 mod commands;
+mod logging;
 
 use std::process::ExitCode;
 

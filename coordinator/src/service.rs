@@ -1,7 +1,7 @@
 //! The service: runs in a directory, sites on connections, people who look.
 //!
 //! [`Coordinator`] decides and journals; it does no network and no long work. The shell around it
-//! moves bytes, runs [`FoldJob`]s beside it, and tells it what happened.
+//! ([`Server`]) moves bytes, runs [`FoldJob`]s beside it, and tells it what happened.
 
 mod coordinator;
 mod error;
@@ -10,6 +10,7 @@ mod fold;
 mod initial;
 mod overview;
 mod record;
+mod serve;
 mod verify;
 
 pub use coordinator::{Coordinator, Halt, Options, Upload, blobs_path};
@@ -19,4 +20,5 @@ pub use fold::{FoldJob, Folded};
 pub use initial::{Initial, launch};
 pub use overview::{Overview, RoundOverview, RunOverview, SiteOverview};
 pub use record::record;
+pub use serve::{Clock, Server};
 pub use verify::{Verified, replay, trust, verify};

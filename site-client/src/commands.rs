@@ -8,6 +8,7 @@ mod init;
 mod metrics;
 mod preprocess;
 mod report;
+mod stand_in;
 
 use clap::Subcommand;
 
@@ -30,6 +31,9 @@ pub(crate) enum Command {
     Preprocess(preprocess::Args),
     /// Write one page with all figures and tables of runs.
     Report(report::Args),
+    /// Take part in rounds without model or data, to test a coordinator and a network.
+    #[command(hide = true)]
+    StandIn(stand_in::Args),
 }
 
 impl Command {
@@ -44,6 +48,7 @@ impl Command {
             Self::Metrics(args) => metrics::run(args),
             Self::Preprocess(args) => preprocess::run(args),
             Self::Report(args) => report::run(args),
+            Self::StandIn(args) => stand_in::run(args),
         }
     }
 }

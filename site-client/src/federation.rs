@@ -5,6 +5,7 @@
 //! and its result into an update.
 
 mod approval;
+mod client;
 mod egress;
 mod error;
 mod round;
@@ -12,8 +13,10 @@ mod session;
 mod stand_in;
 mod store;
 mod trainer;
+mod work;
 
 pub use approval::{Approval, Approvals};
+pub use client::{ClientConfig, run};
 pub use egress::{EgressLog, EgressRow};
 pub use error::FederationError;
 pub use round::{Finished, Started, finish, start};

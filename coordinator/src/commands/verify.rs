@@ -16,7 +16,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let trust = trust(&args.transcript)?;
     let verified = verify(&args.transcript, &trust, &args.run)?;
-    println!("root {}", trust.root().key().fingerprint());
+    println!("root {}", trust.root().fingerprint());
     println!("{} events in one chain", verified.events);
     println!("{} manifests signed by their sites", verified.manifests);
     println!("{} receipts signed by the coordinator", verified.receipts);

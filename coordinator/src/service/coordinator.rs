@@ -288,7 +288,9 @@ impl Coordinator {
                 found: manifest.schema,
             })
         } else if facts.encoding != active.config.encoding.update {
-            Err(Reason::Manifest { defect: Text::lossy("another encoding than the plan's") })
+            Err(Reason::Manifest {
+                defect: Text::lossy("another encoding than the plan's"),
+            })
         } else if manifest.blob.len != active.layout.update_bytes() {
             let (expected, found) = (active.layout.update_bytes(), manifest.blob.len);
             let defect = format!("update: expected {expected} bytes, found {found}");

@@ -1,0 +1,23 @@
+//! Logs go to standard error; results go to standard output.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging: `FMCT_LOG` filters (default `info`), `FMCT_LOG_FORMAT=json` writes JSON lines.
+pub(crate) fn start() {
+    let filter = EnvFilter::try_from_env("FMCT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    let started = if std::env::var_os("FMCT_LOG_FORMAT").is_some_and(|format| format == "json") {
+        builder.json().try_init()
+    } else {
+        builder
+            .with_ansi(io::stderr().is_terminal())
+            .with_target(false)
+            .try_init()
+    };
+    // A second start (several commands in one test process) keeps the first.
+    drop(started);
+}

@@ -1,0 +1,635 @@
+//! The shell: links, transfers and the trainer around one [`Session`].
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use certs::{Home, Identity, Trust};
+use protocol::bounded::{List, Text};
+use protocol::layout::{Layout, Part};
+use protocol::message::{
+    Content, Failed, Hello, Join, Launch, Manifest, Metrics, Plan as PlanMessage, Reason,
+    Rejection, Status, Subject, TaskMetrics, UpdateFacts, Work,
+};
+use protocol::plan::Plan;
+use protocol::{BlobRef, Digest, Message, Signed};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use transport::{BlobStore, Connector, Link, TransferError, receive_blob, send_blob};
+
+use super::approval::Approval;
+use super::egress::{EgressLog, EgressRow};
+use super::error::FederationError;
+use super::session::{Action, Event, Ready, Session, Task, Working};
+use super::store::SiteStore;
+use super::trainer::{Report, TrainError, Trainer};
+use super::work::{Product, Workplace};
+use crate::clock;
+
+/// How a site takes part.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// The coordinator, as `host:port`.
+    pub coordinator: String,
+    /// Settings of the connection.
+    pub transport: transport::Config,
+    /// Where the site keeps runs, blobs and its egress log.
+    pub directory: PathBuf,
+    /// Where newer consortium files are kept.
+    pub home: Home,
+    /// Ends after the first run that finishes.
+    pub until_finished: bool,
+}
+
+/// Takes part in every run the site allows, until `stop`.
+///
+/// # Errors
+/// If the site's own directory or identity cannot be used. What happens on the network, at the
+/// coordinator or in training is logged, told to the coordinator, and gone on from.
+pub async fn run(
+    config: ClientConfig,
+    identity: Arc<Identity>,
+    trust: Trust,
+    trainer: Box<dyn Trainer>,
+    approval: Arc<dyn Approval>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), FederationError> {
+    let connector = Connector::new(
+        config.coordinator.clone(),
+        config.transport.clone(),
+        Arc::clone(&identity),
+        trust.clone(),
+    )
+    .map_err(|error| FederationError::Trainer(error.to_string()))?;
+    let blobs = BlobStore::open(config.directory.join("store"))
+        .map_err(|error| FederationError::Trainer(error.to_string()))?;
+    let (tell, mut told) = mpsc::channel(QUEUE);
+    let egress = EgressLog::new(&config.directory);
+    let mut site = Site {
+        identity,
+        trust,
+        trainer: Arc::new(Mutex::new(trainer)),
+        approval,
+        egress,
+        blobs,
+        tell,
+        tasks: JoinSet::new(),
+        active: None,
+        link: None,
+        serial: 0,
+        finished: false,
+        config,
+    };
+    let mut stop = pin!(stop);
+    while !site.is_done() {
+        let link = {
+            let mut connecting = pin!(connector.connect_until_done());
+            loop {
+                tokio::select! {
+                    () = &mut stop => return Ok(()),
+                    link = &mut connecting => break link,
+                    Some(told) = told.recv() => site.hear(told).await?,
+                }
+            }
+        };
+        tracing::info!(path = %link.path(), "connected");
+        site.connected(link.clone()).await;
+        loop {
+            tokio::select! {
+                () = &mut stop => {
+                    link.finish(protocol::CloseCode::Done).await;
+                    return Ok(());
+                }
+                message = link.receive() => match message {
+                    Ok(message) => site.receive(&link, message).await?,
+                    Err(error) => {
+                        tracing::info!(%error, "connection ended");
+                        break;
+                    }
+                },
+                Some(told) = told.recv() => site.hear(told).await?,
+            }
+            if site.is_done() {
+                link.finish(protocol::CloseCode::Done).await;
+                break;
+            }
+        }
+        site.disconnected();
+    }
+    Ok(())
+}
+
+/// What tasks beside the session tell it.
+enum Told {
+    Progress(Status),
+    Worked(Task, Result<Product, TrainError>),
+    Fetched(u64, Digest, Result<(), TransferError>),
+    Sent(u64, Digest, Result<(), TransferError>),
+}
+
+struct Site {
+    config: ClientConfig,
+    identity: Arc<Identity>,
+    trust: Trust,
+    trainer: Arc<Mutex<Box<dyn Trainer>>>,
+    approval: Arc<dyn Approval>,
+    egress: EgressLog,
+    blobs: BlobStore,
+    tell: mpsc::Sender<Told>,
+    tasks: JoinSet<()>,
+    active: Option<Active>,
+    link: Option<Link>,
+    /// Counts links, so that transfers of an old one are not taken for the new one's.
+    serial: u64,
+    finished: bool,
+}
+
+/// The run the site takes part in.
+struct Active {
+    workplace: Workplace,
+    session: Session,
+    cancel: Arc<AtomicBool>,
+    norm: Option<f64>,
+    fetching: Option<Digest>,
+    sending: Option<Digest>,
+}
+
+impl Site {
+    fn is_done(&self) -> bool {
+        self.finished && self.config.until_finished
+    }
+
+    async fn connected(&mut self, link: Link) {
+        self.serial += 1;
+        let consortium = self.trust.consortium();
+        let hello = Hello {
+            software: Text::lossy(concat!("fmct-site ", env!("CARGO_PKG_VERSION"))),
+            consortium: consortium.id().clone(),
+            consortium_version: consortium.version(),
+            time: clock::now(),
+        };
+        // If the link has ended already, its reader says so.
+        let _ = link.send(hello).await;
+        self.link = Some(link);
+    }
+
+    fn disconnected(&mut self) {
+        self.link = None;
+        if let Some(active) = &mut self.active {
+            active.fetching = None;
+            active.sending = None;
+            active.session.handle(Event::Disconnected);
+        }
+    }
+
+    async fn receive(&mut self, link: &Link, message: Message) -> Result<(), FederationError> {
+        match message {
+            Message::Consortium(consortium) => {
+                match self.trust.update(&consortium.file) {
+                    Ok(true) => {
+                        if let Err(error) =
+                            self.config.home.store_consortium(&self.trust.consortium())
+                        {
+                            tracing::warn!(%error, "newer consortium file not kept");
+                        }
+                    }
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(%error, "consortium file refused"),
+                }
+                Ok(())
+            }
+            Message::Plan(plan) => self.plan(link, plan).await,
+            Message::Task(task) => {
+                let Some(active) = &mut self.active else {
+                    return Ok(());
+                };
+                if active.workplace.run != task.run || active.workplace.plan.digest() != task.plan {
+                    return Ok(());
+                }
+                active.session.handle(Event::Asked(Task {
+                    run: task.run,
+                    round: task.round,
+                    model: task.model.digest,
+                    first_step: task.step,
+                    work: task.work,
+                }));
+                self.act().await
+            }
+            Message::Withdraw(withdraw) => {
+                tracing::info!(round = %withdraw.round, reason = ?withdraw.reason, "withdrawn");
+                self.handle(Event::Withdrawn).await
+            }
+            Message::Finish(finish) => {
+                tracing::info!(run = %finish.run, model = %finish.model.digest, "run finished");
+                if self
+                    .active
+                    .as_ref()
+                    .is_some_and(|active| active.workplace.run == finish.run)
+                {
+                    self.finished = true;
+                }
+                Ok(())
+            }
+            Message::Rejection(rejection) => {
+                tracing::warn!(subject = %rejection.subject, reason = %rejection.reason, "refused");
+                if let Subject::Blob(blob) = rejection.subject {
+                    return self
+                        .handle(Event::Refused(blob, rejection.reason.to_string()))
+                        .await;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks at a plan; joins if it is the coordinator's, allowed here, and of a model known here.
+    async fn plan(&mut self, link: &Link, message: PlanMessage) -> Result<(), FederationError> {
+        let Ok(launch) = link.open(&message.launch) else {
+            tracing::warn!("plan refused: launch is not signed by the coordinator");
+            return Ok(());
+        };
+        if let Err(reason) = self.consider(&launch, &message.text).await? {
+            tracing::warn!(run = %launch.run, plan = %launch.plan, %reason, "plan not taken part in");
+            let _ = link
+                .send(Rejection {
+                    subject: Subject::Plan(launch.plan),
+                    reason,
+                })
+                .await;
+            return Ok(());
+        }
+        self.finished = false;
+        let join = Join {
+            run: launch.run,
+            plan: launch.plan,
+            examples: 0,
+        };
+        let _ = link.send(join).await;
+        self.handle(Event::Connected).await
+    }
+
+    async fn consider(
+        &mut self,
+        launch: &Launch,
+        text: &[u8],
+    ) -> Result<Result<(), Reason>, FederationError> {
+        let invalid = |defect: &str| {
+            Ok(Err(Reason::Invalid {
+                defect: Text::lossy(defect),
+            }))
+        };
+        if Digest::of(text) != launch.plan {
+            return invalid("plan: its bytes are not those that were signed");
+        }
+        let known = self.active.as_ref().map(|active| &active.workplace);
+        if known.is_some_and(|known| known.run == launch.run && known.plan.digest() == launch.plan)
+        {
+            return Ok(Ok(()));
+        }
+        let plan = match Plan::parse(text) {
+            Ok(plan) => Arc::new(plan),
+            Err(error) => return invalid(&error.to_string()),
+        };
+        if let Err(rule) = self.approval.allows(&plan) {
+            return Ok(Err(Reason::Policy {
+                rule: Text::lossy(&rule),
+            }));
+        }
+        let (trainer, asked) = (Arc::clone(&self.trainer), Arc::clone(&plan));
+        let schema = tokio::task::spawn_blocking(move || {
+            trainer
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .schema(&asked)
+        });
+        let schema = match schema.await {
+            Ok(Ok(schema)) => schema,
+            Ok(Err(error)) => return invalid(&error.to_string()),
+            Err(error) => return invalid(&error.to_string()),
+        };
+        if schema.digest() != launch.schema {
+            let (expected, found) = (launch.schema, schema.digest());
+            return Ok(Err(Reason::WrongSchema { expected, found }));
+        }
+        if let Some(active) = &self.active {
+            active.cancel.store(true, Ordering::Relaxed);
+        }
+        let store = SiteStore::open(&self.config.directory.join("runs"), &launch.run)?;
+        store.keep_plan(text)?;
+        let tensors = schema
+            .tensors()
+            .iter()
+            .map(|spec| (spec.name(), spec.elements()));
+        let layout = Arc::new(Layout::new(tensors, plan.config()));
+        let session = Session::resume(store.state().clone());
+        let workplace = Workplace {
+            run: launch.run.clone(),
+            site: self.identity.id().clone(),
+            plan,
+            schema: Arc::new(schema),
+            layout,
+            store,
+            blobs: self.blobs.clone(),
+            trainer: Arc::clone(&self.trainer),
+        };
+        self.active = Some(Active {
+            workplace,
+            session,
+            cancel: Arc::default(),
+            norm: None,
+            fetching: None,
+            sending: None,
+        });
+        Ok(Ok(()))
+    }
+
+    async fn hear(&mut self, told: Told) -> Result<(), FederationError> {
+        match told {
+            Told::Progress(status) => {
+                if let Some(link) = &self.link {
+                    let _ = link.send(status).await;
+                }
+                Ok(())
+            }
+            Told::Worked(task, Ok(product)) => {
+                tracing::info!(round = %task.round, work = ?task.work, "done");
+                if let Some(active) = &mut self.active {
+                    active.norm = product.norm;
+                }
+                self.handle(Event::Done(task, product.ready)).await
+            }
+            Told::Worked(_, Err(TrainError::Canceled)) => Ok(()),
+            Told::Worked(task, Err(TrainError::Failed(reason))) => {
+                tracing::error!(round = %task.round, reason, "task failed");
+                self.handle(Event::Failed(task, reason)).await
+            }
+            Told::Fetched(serial, digest, result) => {
+                if let Some(active) = &mut self.active
+                    && serial == self.serial
+                {
+                    active.fetching = None;
+                }
+                match result {
+                    Ok(()) => self.handle(Event::Fetched(digest)).await,
+                    Err(error) => {
+                        tracing::info!(%error, "model not fetched on this link");
+                        Ok(())
+                    }
+                }
+            }
+            Told::Sent(serial, digest, result) => {
+                if let Some(active) = &mut self.active
+                    && serial == self.serial
+                {
+                    active.sending = None;
+                }
+                match result {
+                    Ok(()) => self.handle(Event::Received(digest)).await,
+                    Err(TransferError::Rejected(Reason::Busy | Reason::StorageFull)) => {
+                        tracing::warn!("coordinator cannot take the update now");
+                        Ok(())
+                    }
+                    Err(TransferError::Rejected(reason)) => {
+                        tracing::warn!(%reason, "update refused");
+                        self.handle(Event::Refused(digest, reason.to_string()))
+                            .await
+                    }
+                    Err(error) => {
+                        tracing::info!(%error, "update not sent on this link");
+                        Ok(())
+                    }
+                }
+            }
+        }
+    }
+
+    async fn handle(&mut self, event: Event) -> Result<(), FederationError> {
+        if let Some(active) = &mut self.active {
+            active.session.handle(event);
+        }
+        self.act().await
+    }
+
+    /// Does everything the session wants done.
+    async fn act(&mut self) -> Result<(), FederationError> {
+        while let Some(action) = self
+            .active
+            .as_mut()
+            .and_then(|active| active.session.poll())
+        {
+            match action {
+                Action::Cancel => {
+                    if let Some(active) = &mut self.active {
+                        active.cancel.store(true, Ordering::Relaxed);
+                        active.cancel = Arc::default();
+                    }
+                }
+                Action::Fetch(digest) => self.fetch(digest),
+                Action::Persist(state) => self.persist(&state)?,
+                Action::ReportFailure(task, reason) => {
+                    let Task { run, round, .. } = task;
+                    if let Some(link) = &self.link {
+                        let failed = Failed {
+                            run,
+                            round,
+                            reason: Text::lossy(&reason),
+                        };
+                        let _ = link.send(failed).await;
+                    }
+                }
+                Action::Start(task) => self.start(task),
+                Action::Send(task, ready) if task.work == Work::Evaluate => {
+                    self.send_report(&task, &ready).await?;
+                }
+                Action::Send(task, ready) => self.send_update(&task, &ready)?,
+            }
+        }
+        while self.tasks.try_join_next().is_some() {}
+        Ok(())
+    }
+
+    /// Makes the state durable, and lets go of models and updates it does not speak of.
+    fn persist(&mut self, state: &super::session::State) -> Result<(), FederationError> {
+        let Some(active) = &mut self.active else {
+            return Ok(());
+        };
+        active.workplace.store.persist(state)?;
+        let Some((task, working)) = &state.current else {
+            return Ok(());
+        };
+        let mut keep = BTreeSet::from([task.model]);
+        if let Working::Ready(ready) | Working::Delivered(ready) = working {
+            keep.insert(ready.blob);
+        }
+        // A finished transfer of the old round may still be closing its file.
+        if *working == Working::Fetching
+            && let Err(error) = self.blobs.collect(&keep)
+        {
+            tracing::warn!(%error, "old blobs stay for now");
+        }
+        Ok(())
+    }
+
+    fn fetch(&mut self, digest: Digest) {
+        let (Some(active), Some(link)) = (&mut self.active, self.link.clone()) else {
+            return;
+        };
+        if active.fetching == Some(digest) {
+            return;
+        }
+        active.fetching = Some(digest);
+        let blob = BlobRef {
+            digest,
+            len: active.workplace.layout.model_bytes(),
+        };
+        let (store, tell, serial) = (self.blobs.clone(), self.tell.clone(), self.serial);
+        self.tasks.spawn(async move {
+            let result = receive_blob(&link, &store, blob, |_| {}).await.map(|_| ());
+            let _ = tell.send(Told::Fetched(serial, digest, result)).await;
+        });
+    }
+
+    fn start(&mut self, task: Task) {
+        let Some(active) = &self.active else { return };
+        tracing::info!(run = %task.run, round = %task.round, work = ?task.work, "starting");
+        let (workplace, canceled) = (active.workplace.clone(), Arc::clone(&active.cancel));
+        let tell = self.tell.clone();
+        self.tasks.spawn_blocking(move || {
+            let told = tell.clone();
+            let (run, round) = (task.run.clone(), task.round);
+            let product = workplace.work(&task, &canceled, move |doing, done, total| {
+                let status = Status {
+                    run: run.clone(),
+                    round,
+                    doing,
+                    done,
+                    total,
+                };
+                // Progress may be missed; training never waits for the network.
+                let _ = told.try_send(Told::Progress(status));
+            });
+            let _ = tell.blocking_send(Told::Worked(task, product));
+        });
+    }
+
+    fn send_update(&mut self, task: &Task, ready: &Ready) -> Result<(), FederationError> {
+        let (Some(active), Some(link)) = (&mut self.active, self.link.clone()) else {
+            return Ok(());
+        };
+        if active.sending == Some(ready.blob) {
+            return Ok(());
+        }
+        let workplace = &active.workplace;
+        let manifest = Manifest {
+            blob: BlobRef {
+                digest: ready.blob,
+                len: ready.bytes,
+            },
+            run: task.run.clone(),
+            round: task.round,
+            schema: workplace.schema.digest(),
+            content: Content::Update(UpdateFacts {
+                base: task.model,
+                examples: ready.examples,
+                steps: ready.steps,
+                encoding: workplace.plan.config().encoding.update,
+            }),
+        };
+        let identity = &self.identity;
+        let signed = Signed::new(&manifest, |context, bytes| identity.sign(context, bytes))
+            .map_err(|error| FederationError::Trainer(error.to_string()))?;
+        let slots = workplace
+            .layout
+            .slots()
+            .iter()
+            .filter(|slot| slot.part != Part::Local);
+        let tensors = slots.map(|slot| slot.name.clone()).collect();
+        log(&self.egress, task, ready, "update", tensors, active.norm)?;
+        active.sending = Some(ready.blob);
+        let (store, tell, serial, digest) = (
+            self.blobs.clone(),
+            self.tell.clone(),
+            self.serial,
+            ready.blob,
+        );
+        self.tasks.spawn(async move {
+            let blob = tokio::task::spawn_blocking(move || store.blob(digest)).await;
+            let result = match blob {
+                Ok(Ok(blob)) => send_blob(&link, &blob, &signed, |_| {}).await.map(|_| ()),
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => return,
+            };
+            let _ = tell.send(Told::Sent(serial, digest, result)).await;
+        });
+        Ok(())
+    }
+
+    /// Evaluations are small: one message, no transfer. If it is lost the coordinator asks again.
+    async fn send_report(&mut self, task: &Task, ready: &Ready) -> Result<(), FederationError> {
+        let (Some(active), Some(link)) = (&mut self.active, self.link.clone()) else {
+            return Ok(());
+        };
+        let report = active.workplace.store.report(ready.blob)?;
+        log(&self.egress, task, ready, "evaluation", Vec::new(), None)?;
+        if link.send(metrics(task, &report)).await.is_ok() {
+            active.session.handle(Event::Received(ready.blob));
+        }
+        Ok(())
+    }
+}
+
+/// Notes what is about to leave, once: sending again after a cut is the same thing.
+fn log(
+    egress: &EgressLog,
+    task: &Task,
+    ready: &Ready,
+    kind: &str,
+    tensors: Vec<String>,
+    norm: Option<f64>,
+) -> Result<(), FederationError> {
+    let same = |row: &EgressRow| row.digest == ready.blob && row.round == task.round;
+    if egress.rows()?.iter().rev().take(RECENT).any(same) {
+        return Ok(());
+    }
+    egress.append(&EgressRow {
+        at: clock::now(),
+        run: task.run.clone(),
+        round: task.round,
+        kind: kind.to_owned(),
+        digest: ready.blob,
+        bytes: ready.bytes,
+        tensors,
+        norm,
+        examples: ready.examples,
+    })
+}
+
+fn metrics(task: &Task, report: &Report) -> Metrics {
+    let counts = |counts: &[u32]| List::new(counts.to_vec()).unwrap_or_default();
+    let tasks: Vec<TaskMetrics> = report
+        .tasks
+        .iter()
+        .map(|task| TaskMetrics {
+            task: Text::lossy(&task.task),
+            positive: counts(&task.positive),
+            negative: counts(&task.negative),
+            auc: task.auc,
+        })
+        .collect();
+    Metrics {
+        run: task.run.clone(),
+        round: task.round,
+        model: task.model,
+        scalars: List::default(),
+        tasks: List::new(tasks).unwrap_or_default(),
+    }
+}
+
+/// Things that may wait for the session.
+const QUEUE: usize = 64;
+/// Rows of the egress log in which a resent update is looked for.
+const RECENT: usize = 8;

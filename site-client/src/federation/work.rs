@@ -1,0 +1,142 @@
+//! One task done, from the model's file to a durable result. Blocking.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use protocol::layout::Layout;
+use protocol::message::{Doing, Work};
+use protocol::plan::Plan;
+use protocol::{Digest, RunId, Schema, SiteId};
+use transport::BlobStore;
+
+use super::error::FederationError;
+use super::round::{finish, start};
+use super::session::{Ready, Task};
+use super::store::SiteStore;
+use super::trainer::{EvaluateJob, TrainError, TrainJob, Trainer};
+
+/// What a task needs.
+#[derive(Clone)]
+pub(super) struct Workplace {
+    pub(super) run: RunId,
+    pub(super) site: SiteId,
+    pub(super) plan: Arc<Plan>,
+    pub(super) schema: Arc<Schema>,
+    pub(super) layout: Arc<Layout>,
+    pub(super) store: SiteStore,
+    pub(super) blobs: BlobStore,
+    pub(super) trainer: Arc<Mutex<Box<dyn Trainer>>>,
+}
+
+/// A finished task.
+pub(super) struct Product {
+    pub(super) ready: Ready,
+    /// Norm of an update's change of weights.
+    pub(super) norm: Option<f64>,
+}
+
+impl Workplace {
+    /// Does a task. `canceled` stops it; `progress` is told where it is.
+    pub(super) fn work(
+        &self,
+        task: &Task,
+        canceled: &AtomicBool,
+        progress: impl Fn(Doing, u64, u64),
+    ) -> Result<Product, TrainError> {
+        let failed = |error: FederationError| TrainError::Failed(error.to_string());
+        let model = fs::read(self.blobs.path(task.model))
+            .map_err(|error| TrainError::Failed(format!("model not readable: {error}")))?;
+        let doing = match task.work {
+            Work::Train => Doing::Training,
+            Work::Evaluate => Doing::Evaluating,
+        };
+        let mut flow = |done, total| {
+            progress(doing, done, total);
+            if canceled.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        let config = self.plan.config();
+        let carried = self.store.carried().map_err(failed)?;
+        let started =
+            start(config, &self.schema, &self.layout, &model, &carried).map_err(failed)?;
+        drop(model);
+        let mut trainer = self.trainer.lock().unwrap_or_else(PoisonError::into_inner);
+        if task.work == Work::Evaluate {
+            let job = EvaluateJob {
+                run: &self.run,
+                site: &self.site,
+                plan: &self.plan,
+                round: task.round,
+                params: &started.params,
+            };
+            let report = trainer.evaluate(&job, &mut flow)?;
+            let (blob, bytes) = self.store.keep_report(&report).map_err(failed)?;
+            let ready = Ready {
+                blob,
+                bytes,
+                examples: 0,
+                steps: 0,
+            };
+            return Ok(Product { ready, norm: None });
+        }
+        let (kept, keep) = (
+            self.store.kept().map_err(failed)?,
+            self.store.keep().map_err(failed)?,
+        );
+        let job = TrainJob {
+            run: &self.run,
+            site: &self.site,
+            plan: &self.plan,
+            round: task.round,
+            first_step: task.first_step,
+            start: &started,
+            kept: &kept,
+            keep: &keep,
+        };
+        let trained = trainer.train(&job, &mut flow)?;
+        drop(trainer);
+        let finished = finish(
+            config,
+            &self.layout,
+            &started,
+            &trained,
+            &carried,
+            self.seed(task),
+        )
+        .map_err(failed)?;
+        let blob = self
+            .blobs
+            .put(&finished.update)
+            .map_err(|error| TrainError::Failed(format!("update not written: {error}")))?;
+        self.store
+            .keep_carried(blob.digest, &finished.carried)
+            .map_err(failed)?;
+        let ready = Ready {
+            blob: blob.digest,
+            bytes: blob.len,
+            examples: trained.examples,
+            steps: trained.steps,
+        };
+        Ok(Product {
+            ready,
+            norm: Some(finished.norm),
+        })
+    }
+
+    /// Rounding differs between runs, rounds and sites, and not between tries.
+    fn seed(&self, task: &Task) -> u64 {
+        let text = format!("{} {} {}", self.run, task.round, self.site);
+        let digest = Digest::derived(SEED_CONTEXT, text.as_bytes());
+        digest
+            .as_bytes()
+            .first_chunk()
+            .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+}
+
+const SEED_CONTEXT: &str = "fmct 2026-11 stochastic rounding v1";
