@@ -1,10 +1,11 @@
 //! The layers every model here is made of, with the parameter names of the published checkpoints.
 
 use burn::module::{Module, Param};
-use burn::tensor::module::{layer_norm, linear};
+use burn::tensor::module::linear;
 use burn::tensor::{Tensor, assert_shape};
 
 use crate::init::Init;
+use crate::kernels::layer_norm;
 
 /// Affine map `x W + b`.
 ///
@@ -85,6 +86,6 @@ impl LayerNorm {
         let weight = self.weight.val();
         let [dim] = weight.dims();
         assert_shape!(x, [.., dim]);
-        layer_norm(x, weight, Some(self.bias.val()), self.epsilon)
+        layer_norm(x, weight, self.bias.val(), self.epsilon)
     }
 }

@@ -1,6 +1,6 @@
 //! Reads reference vectors and compares with them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use core_model::state::{NamedTensor, StateDict};
@@ -34,7 +34,7 @@ impl Vectors {
             .collect()
     }
 
-    fn read(stem: &PathBuf) -> Self {
+    fn read(stem: &Path) -> Self {
         let name = stem.display().to_string();
         // Some files have settings only.
         let tensors = std::fs::read(stem.with_extension("safetensors"))
