@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "core-model",
             "protocol",
             "site-client",
+            "transport",
         ],
     ),
     ("fmct-tests", &[]),

@@ -1,0 +1,207 @@
+//! The coordinator's side: the plan, the launch, and the library calls behind
+//! `fmct-coordinator serve` and `export`.
+
+use std::fmt::Write;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use burn::tensor::Device;
+use certs::Home;
+use coordinator::blobs::Blobs;
+use coordinator::journal::Journal;
+use coordinator::service::{
+    Clock, Coordinator, Initial, Options, Server, blobs_path, export_model, launch,
+};
+use protocol::plan::Plan;
+use protocol::{RunId, Timestamp};
+use site_client::federation::{CENTER, first_checkpoint};
+use transport::{BlobStore, Listener};
+
+use crate::consortium::Consortium;
+use crate::setting::{Objective, Setting, Size};
+
+/// Makes the first checkpoint, writes the plan and launches the run.
+pub(crate) fn launch_run(dir: &Path, setting: &Setting, now: Timestamp) -> anyhow::Result<()> {
+    let nobody = "0".repeat(64);
+    let draft = Plan::parse(plan(setting, &nobody)?.as_bytes())?;
+    let first = first_checkpoint(draft.config(), None, &Device::flex())?;
+    let checkpoint = dir.join("first.safetensors");
+    fs::write(&checkpoint, first.to_safetensors())?;
+    let initial = Initial::open(&checkpoint)?;
+    let text = plan(setting, &initial.digest().to_string())?;
+    fs::write(dir.join("plan.toml"), &text)?;
+    let plan = Plan::parse(text.as_bytes())?;
+    let home = Consortium::at(dir).coordinator();
+    let (identity, _) = Home::new(&home).open(None)?;
+    let mut journal = Journal::open_shared(&home)?;
+    let blobs = Blobs::open_shared(blobs_path(&home))?;
+    launch(
+        &mut journal,
+        &blobs,
+        &identity,
+        &run_id()?,
+        &plan,
+        &initial,
+        now,
+    )?;
+    Ok(())
+}
+
+/// Serves until the run is finished, and prints a line whenever something moved.
+pub(crate) fn serve(dir: &Path, listen: SocketAddr) -> anyhow::Result<()> {
+    let home = Consortium::at(dir).coordinator();
+    let (identity, trust) = Home::new(&home).open(None)?;
+    let identity = Arc::new(identity);
+    let clock = Clock::start();
+    let coordinator = Coordinator::open(
+        &home,
+        Arc::clone(&identity),
+        Options::default(),
+        clock.now(),
+    )?;
+    let store = BlobStore::open(blobs_path(&home))?;
+    let server = Server::new(coordinator, store, trust.clone(), clock, true);
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    runtime.block_on(async {
+        let config = transport::Config::default();
+        let listener = Listener::bind(listen, config, identity, trust).await?;
+        let mut overview = server.overview();
+        let told = tokio::spawn(async move {
+            let mut last = String::new();
+            loop {
+                let line = overview
+                    .borrow_and_update()
+                    .run
+                    .as_ref()
+                    .map_or_else(String::new, line);
+                if line != last {
+                    println!("{line}");
+                    last = line;
+                }
+                if overview.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        let served = server.run(listener, std::future::pending()).await;
+        told.abort();
+        served.map_err(anyhow::Error::from)
+    })
+}
+
+/// Writes the run's model.
+pub(crate) fn export(dir: &Path) -> anyhow::Result<()> {
+    export_model(
+        &Consortium::at(dir).coordinator(),
+        &run_id()?,
+        None,
+        &dir.join(MODEL),
+    )?;
+    Ok(())
+}
+
+fn line(run: &coordinator::service::RunOverview) -> String {
+    let done = run.history.len();
+    let here = run.sites.values().filter(|site| site.connected).count();
+    format!(
+        "{}, round {} of {}: {done} done, {here} of {} hospitals connected",
+        run.phase,
+        run.round,
+        run.rounds,
+        run.sites.len()
+    )
+}
+
+fn run_id() -> anyhow::Result<RunId> {
+    Ok(RUN.parse()?)
+}
+
+fn plan(setting: &Setting, initial: &str) -> anyhow::Result<String> {
+    let config = setting.config();
+    let (objective, batch, base_lr, decay) = match setting.objective {
+        Objective::Dino => {
+            let dino = &config.dino;
+            (
+                "dino",
+                dino.global_batch,
+                dino.base_lr,
+                [dino.weight_decay, dino.weight_decay_end],
+            )
+        }
+        Objective::Mae => {
+            let mae = &config.mae;
+            (
+                "mae",
+                mae.global_batch,
+                mae.base_lr,
+                [mae.weight_decay, mae.weight_decay_end],
+            )
+        }
+    };
+    let preset = match setting.size {
+        Size::Small => "small",
+        Size::Tiny => "tiny",
+    };
+    let sites: Vec<&str> = setting.sites.iter().map(|site| site.as_str()).collect();
+    let total = u64::from(setting.rounds) * u64::from(setting.steps);
+    let (peak, [start, end]) = (base_lr * batch as f64 / 256.0, decay);
+    let mut text = String::new();
+    writeln!(text, "name = \"{RUN}\"")?;
+    writeln!(text, "objective = \"{objective}\"")?;
+    writeln!(text, "model = \"vit\"")?;
+    writeln!(text, "preset = \"{preset}\"")?;
+    writeln!(text, "initial = \"{initial}\"")?;
+    writeln!(text, "rounds = {}", setting.rounds)?;
+    writeln!(text, "seed = {}", setting.seed)?;
+    if setting.objective == Objective::Dino {
+        writeln!(text, "statistics = [\"{CENTER}\"]")?;
+    }
+    writeln!(text, "\n[cohort]\nrule = \"full\"\nsites = {sites:?}")?;
+    writeln!(
+        text,
+        "\n[local]\nsteps = {}\nbatch_size = {batch}",
+        setting.steps
+    )?;
+    writeln!(text, "optimizer_state = \"keep\"")?;
+    writeln!(text, "\n[schedule]")?;
+    let warmup = total / 10;
+    let last = peak * 1e-3;
+    writeln!(
+        text,
+        "learning_rate = {{ peak = {peak:?}, end = {last:?}, warmup_steps = {warmup} }}"
+    )?;
+    writeln!(
+        text,
+        "weight_decay = {{ start = {start:?}, end = {end:?} }}"
+    )?;
+    if setting.objective == Objective::Dino {
+        let dino = &config.dino;
+        writeln!(text, "\n[dino]\nteacher = \"server-ema\"")?;
+        writeln!(
+            text,
+            "teacher_momentum = {{ start = {:?}, end = 1.0 }}",
+            dino.momentum
+        )?;
+        writeln!(
+            text,
+            "teacher_temperature_start = {:?}",
+            dino.teacher_temperature_start
+        )?;
+        writeln!(
+            text,
+            "teacher_temperature_end = {:?}",
+            dino.teacher_temperature
+        )?;
+        writeln!(text, "teacher_temperature_warmup_steps = {warmup}")?;
+        writeln!(text, "freeze_last_layer_steps = {}", total / 20)?;
+    }
+    Ok(text)
+}
+
+const RUN: &str = "demo";
+
+/// Where the federated model goes, in the demo's folder.
+pub(crate) const MODEL: &str = "federated.safetensors";

@@ -1,0 +1,253 @@
+//! The demo from its first line to its last.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use protocol::SiteId;
+use site_client::clock;
+use site_client::federation::Policy;
+use site_client::report::{self, Run};
+
+use crate::Options;
+use crate::consortium::Consortium;
+use crate::process::Process;
+use crate::setting::{Objective, Setting, Size};
+use crate::study::Arm;
+use crate::{egress, federation, table};
+
+/// Runs the demo and prints what it shows.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let demo = Demo::set_up(options)?;
+    demo.federate(options.kill_one)?;
+    demo.study()?;
+    demo.conclude(options.open)
+}
+
+struct Demo {
+    dir: PathBuf,
+    setting: Setting,
+    consortium: Consortium,
+    started: Instant,
+}
+
+impl Demo {
+    fn set_up(options: &Options) -> anyhow::Result<Self> {
+        let started = Instant::now();
+        let dir = match &options.dir {
+            Some(dir) => dir.clone(),
+            None => std::env::temp_dir().join(format!("fmct-demo-{}", std::process::id())),
+        };
+        if dir.join("coordinator").exists() {
+            bail!(
+                "{}: holds a consortium already; give another --dir",
+                dir.display()
+            );
+        }
+        ensure!(options.rounds > 0, "--rounds 0: expected at least 1");
+        fs::create_dir_all(dir.join("logs"))
+            .with_context(|| format!("{}: cannot be made", dir.display()))?;
+        let setting = Setting {
+            objective: options.objective,
+            rounds: options.rounds,
+            steps: match options.size {
+                Size::Small => 10,
+                Size::Tiny => 30,
+            },
+            seed: options.seed,
+            sites: Setting::hospitals(options.sites)?,
+            size: options.size,
+        };
+        setting.write(&dir)?;
+        println!("Federated FM-CT demo. Phantoms, not patients; not for clinical use.\n");
+        let now = clock::now();
+        let consortium = Consortium::found(&dir, &setting.sites, now)?;
+        let policy = toml::to_string(&policy(&setting))?;
+        for site in &setting.sites {
+            fs::write(consortium.site(site).join("policy.toml"), &policy)?;
+        }
+        let demo = Self {
+            dir,
+            setting,
+            consortium,
+            started,
+        };
+        let hospitals = demo.setting.sites.len();
+        demo.say(&format!(
+            "consortium founded, {hospitals} hospitals enrolled and approved"
+        ));
+        federation::launch_run(&demo.dir, &demo.setting, now)?;
+        demo.say("plan signed, run launched");
+        Ok(demo)
+    }
+
+    /// Federated pre-training: coordinator and hospitals, each a process.
+    fn federate(&self, kill_one: bool) -> anyhow::Result<()> {
+        let address = free_address()?;
+        let mut coordinator = self.coordinator(address)?;
+        let mut members = BTreeMap::new();
+        for site in &self.setting.sites {
+            members.insert(site, self.member(site, address)?);
+        }
+        let mut kill = kill_one;
+        while coordinator.ended()?.is_none() {
+            for line in coordinator.lines() {
+                self.say(&line);
+                if kill && line.contains(KILL_WHEN) {
+                    kill = false;
+                    coordinator.kill()?;
+                    coordinator = self.coordinator(address)?;
+                    let site = self.setting.internal();
+                    // Dropping the old process kills it.
+                    members.insert(site, self.member(site, address)?);
+                    self.say(&format!("killed and restarted: the coordinator and {site}"));
+                    break;
+                }
+            }
+            thread::sleep(POLL);
+        }
+        coordinator.finish()?;
+        for (_, member) in members {
+            member.finish()?;
+        }
+        federation::export(&self.dir)?;
+        self.say("run finished, model exported");
+        Ok(())
+    }
+
+    /// Fine-tuning at every hospital, two processes at a time.
+    fn study(&self) -> anyhow::Result<()> {
+        let dir = self.dir.display().to_string();
+        let internal = self.setting.internal();
+        let alone = self.process("alone", &["alone", &dir])?;
+        let mut others: Vec<&SiteId> = self.setting.sites[1..].iter().rev().collect();
+        let mut next = || {
+            let site = others.pop()?;
+            Some(self.process(&format!("study-{site}"), &["study", &dir, site.as_str()]))
+        };
+        let first = next().transpose()?;
+        alone.finish()?;
+        self.say(&format!("{internal} pre-trained alone, for comparison"));
+        let own = self.process(
+            &format!("study-{internal}"),
+            &["study", &dir, internal.as_str()],
+        )?;
+        let mut current = first;
+        while let Some(process) = current {
+            process.finish()?;
+            current = next().transpose()?;
+        }
+        own.finish()?;
+        self.say("classifiers fine-tuned and scored at every hospital");
+        Ok(())
+    }
+
+    fn conclude(&self, open: bool) -> anyhow::Result<()> {
+        let internal = self.setting.internal();
+        let (mut arms, mut homes, mut runs) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        for site in &self.setting.sites {
+            for arm in Arm::at(&self.setting, site) {
+                let run = Run::read(&arm.folder(&self.dir, site))?;
+                if site == internal {
+                    arms.insert(arm, run.predictions.clone());
+                }
+                if arm == Arm::Federated {
+                    homes.insert(site.clone(), run.predictions.clone());
+                }
+                runs.push(run);
+            }
+        }
+        print!("{}", table::comparison(&arms, internal)?);
+        print!("{}", table::matrix(&homes, &self.setting.sites)?);
+        println!("\n{}", self.protocol());
+        print!(
+            "{}",
+            egress::summary(&self.consortium, &self.setting.sites)?
+        );
+        let report = self.dir.join("report");
+        // The report tests every model against that of its first run.
+        runs.sort_by_key(|run| {
+            run.info.name != format!("{} at {internal}", Arm::Federated.label())
+        });
+        let written = report::write(runs, &report, &table::settings())?;
+        println!("\nreport: {}", written.page.display());
+        println!("seconds: {:.0}", self.started.elapsed().as_secs_f64());
+        if open {
+            Command::new("xdg-open").arg(&written.page).spawn()?;
+        }
+        Ok(())
+    }
+
+    /// What the tables are of, in a few lines.
+    fn protocol(&self) -> String {
+        let Setting {
+            rounds,
+            steps,
+            seed,
+            ..
+        } = self.setting;
+        let finetune = self.setting.config().finetune;
+        let objective = match self.setting.objective {
+            Objective::Dino => "DINO",
+            Objective::Mae => "MAE",
+        };
+        format!(
+            "One seed ({seed}); 95 % intervals by patient bootstrap (100). {objective}, {rounds} rounds × \
+             {steps} steps\nat each hospital (single-site: as many steps, there alone). Fine-tuning: {} \
+             epochs of {} draws,\nbackbone {:.0e}, head {:.0e}; tuned scratch: best of 3 rates by \
+             validation AUC, twice the epochs.\nWhat it shows is what it shows: one small study of \
+             phantoms.",
+            finetune.epochs, finetune.draws, finetune.backbone_lr, finetune.head_lr
+        )
+    }
+
+    fn coordinator(&self, address: SocketAddr) -> anyhow::Result<Process> {
+        let dir = self.dir.display().to_string();
+        self.process("coordinator", &["serve", &dir, &address.to_string()])
+    }
+
+    fn member(&self, site: &SiteId, address: SocketAddr) -> anyhow::Result<Process> {
+        let dir = self.dir.display().to_string();
+        self.process(
+            site.as_str(),
+            &["member", &dir, site.as_str(), &address.to_string()],
+        )
+    }
+
+    fn process(&self, name: &str, arguments: &[&str]) -> anyhow::Result<Process> {
+        let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
+        Process::start(name, &arguments, &self.consortium.log(name))
+    }
+
+    fn say(&self, line: &str) {
+        println!("{:>6.1} s  {line}", self.started.elapsed().as_secs_f64());
+    }
+}
+
+/// The demo's hospitals allow this one objective, with two hospitals or more.
+fn policy(setting: &Setting) -> Policy {
+    let objective = match setting.objective {
+        Objective::Dino => protocol::plan::Objective::Dino,
+        Objective::Mae => protocol::plan::Objective::Mae,
+    };
+    Policy {
+        objectives: vec![objective],
+        min_sites: 2,
+        ..Policy::default()
+    }
+}
+
+/// A loopback address that nobody listens on.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+const POLL: Duration = Duration::from_millis(50);
+
+/// The line at which `--kill-one` strikes: in the middle of the second round.
+const KILL_WHEN: &str = "1 done";

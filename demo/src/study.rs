@@ -1,0 +1,202 @@
+//! What a hospital does with the pre-trained models: fine-tunes classifiers on its own labels and
+//! scores held-out patients, its own and (the demo plays them all) the other hospitals'.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use burn::tensor::Device;
+use core_model::heads::ProbeKind;
+use core_model::state::StateDict;
+use protocol::SiteId;
+use protocol::params::Params;
+use site_client::evaluate::{Part, Predictions};
+use site_client::params::to_state;
+use site_client::report::RunInfo;
+use site_client::train::data::Labelled;
+use site_client::train::downstream::{Draw, Finetuning, Learner, Start, fit};
+use site_client::train::{Config, Plan};
+
+use crate::setting::Setting;
+use crate::{alone, federation};
+
+/// One way to a classifier; a column of the demo's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Arm {
+    /// From random weights, with the learning rates the pre-trained models use.
+    Scratch,
+    /// From random weights, with the learning rate chosen on validation patients.
+    Tuned,
+    /// From a model pre-trained at the internal hospital alone.
+    Single,
+    /// From the model the consortium pre-trained.
+    Federated,
+}
+
+impl Arm {
+    const ALL: [Self; 4] = [Self::Scratch, Self::Tuned, Self::Single, Self::Federated];
+
+    /// What a hospital runs.
+    pub(crate) fn at(setting: &Setting, home: &SiteId) -> Vec<Self> {
+        if home == setting.internal() {
+            Self::ALL.to_vec()
+        } else {
+            vec![Self::Federated]
+        }
+    }
+
+    /// Where its results go.
+    pub(crate) fn folder(self, dir: &Path, home: &SiteId) -> PathBuf {
+        dir.join("runs")
+            .join(format!("{}-{home}", self.label().replace(' ', "-")))
+    }
+
+    /// Label in tables and figures.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Scratch => "scratch",
+            Self::Tuned => "tuned scratch",
+            Self::Single => "single-site",
+            Self::Federated => "federated",
+        }
+    }
+}
+
+/// Everything the hospital `home` fine-tunes, each into a folder of its own: the internal hospital
+/// every arm, the others the federated model only.
+pub(crate) fn at(dir: &Path, home: &SiteId) -> anyhow::Result<()> {
+    let setting = Setting::read(dir)?;
+    let cohorts = setting
+        .sites
+        .iter()
+        .map(|site| Ok((site.clone(), setting.cohort(site)?)))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    for arm in Arm::at(&setting, home) {
+        let weights = match arm {
+            Arm::Scratch | Arm::Tuned => None,
+            Arm::Single => Some(dir.join(alone::FILE)),
+            Arm::Federated => Some(dir.join(federation::MODEL)),
+        };
+        let folder = arm.folder(dir, home);
+        run(&setting, arm, home, &cohorts, weights.as_deref(), &folder)?;
+    }
+    Ok(())
+}
+
+/// Fine-tunes `arm` on the labels of `home` and writes a run folder with the scores of every
+/// hospital's test patients.
+fn run(
+    setting: &Setting,
+    arm: Arm,
+    home: &SiteId,
+    cohorts: &[(SiteId, Labelled)],
+    weights: Option<&Path>,
+    folder: &Path,
+) -> anyhow::Result<()> {
+    let (_, set) = cohorts
+        .iter()
+        .find(|(site, _)| site == home)
+        .with_context(|| format!("{home}: no cohort"))?;
+    let backbone = weights.map(read_backbone).transpose()?;
+    let learner = match arm {
+        Arm::Tuned => tuned(setting, set)?,
+        _ => train(setting.config(), set, backbone.as_ref())?.0,
+    };
+    let mut predictions = Predictions::default();
+    for (_, cohort) in cohorts {
+        let scans = cohort.part(Part::Test);
+        let scores = learner.scores(cohort, &scans)?;
+        predictions.rows.extend(cohort.predictions(&scans, &scores));
+    }
+    let info = RunInfo {
+        name: format!("{} at {home}", arm.label()),
+        model: Some(arm.label().to_owned()),
+        protocol: Some("finetune".to_owned()),
+        trained_at: Some(home.to_string()),
+        seed: Some(setting.seed),
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        ..RunInfo::default()
+    };
+    fs::create_dir_all(folder)?;
+    let head = toml::to_string(&std::collections::BTreeMap::from([("run", info)]))?;
+    let body = toml::to_string(&setting.config())?;
+    fs::write(
+        folder.join("run.toml"),
+        format!("{head}\n{}", nested(&body, "train")?),
+    )?;
+    predictions.write(&folder.join("predictions.csv"))?;
+    Ok(())
+}
+
+/// The learning rate with the best validation AUC, for backbone and head alike.
+fn tuned(setting: &Setting, set: &Labelled) -> anyhow::Result<Finetuning> {
+    let mut best: Option<(f64, Finetuning)> = None;
+    for lr in TUNED_RATES {
+        let mut config = setting.config();
+        (config.finetune.backbone_lr, config.finetune.head_lr) = (lr, lr);
+        config.finetune.epochs *= 2;
+        let (learner, auc) = train(config, set, None)?;
+        if best.as_ref().is_none_or(|(least, _)| auc > *least) {
+            best = Some((auc, learner));
+        }
+    }
+    best.map(|(_, learner)| learner)
+        .context("no learning rate was tried")
+}
+
+fn train(
+    config: Config,
+    set: &Labelled,
+    backbone: Option<&StateDict>,
+) -> anyhow::Result<(Finetuning, f64)> {
+    let plan = Plan::new(config)?;
+    let finetune = &plan.config().finetune;
+    let draw = Draw::balanced(set, finetune.draws)?;
+    let steps = draw.steps(finetune.epochs, finetune.batch);
+    let (tasks, seed) = (set.tasks().len(), plan.config().seed);
+    let start = backbone.map_or(Start::Scratch, Start::Backbone);
+    let device = Device::flex();
+    let kind = ProbeKind::Linear;
+    let mut learner = Finetuning::new(&plan, kind, tasks, start, (seed, steps), &device)?;
+    let fitted = fit(
+        &mut learner,
+        set,
+        &draw,
+        finetune.epochs,
+        seed,
+        &mut |_, _, _| {},
+    )?;
+    Ok((learner, fitted.validation_auc))
+}
+
+/// The backbone of a checkpoint of pre-training: MAE's encoder, or DINO's network without its head.
+fn read_backbone(path: &Path) -> anyhow::Result<StateDict> {
+    let bytes = fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    Ok(backbone(to_state(&Params::from_safetensors(&bytes)?)))
+}
+
+fn backbone(state: StateDict) -> StateDict {
+    let dino = state.keys().any(|name| name.starts_with("backbone."));
+    let keep = |name: String| {
+        if dino {
+            name.strip_prefix("backbone.").map(str::to_owned)
+        } else {
+            let own = !name.starts_with("decoder_") && name != "mask_token";
+            own.then_some(name)
+        }
+    };
+    state
+        .into_iter()
+        .filter_map(|(name, tensor)| Some((keep(name)?, tensor)))
+        .collect()
+}
+
+/// Puts the tables of a TOML text under one table.
+fn nested(text: &str, name: &str) -> anyhow::Result<String> {
+    let table: toml::Table = toml::from_str(text)?;
+    let outer = toml::Table::from_iter([(name.to_owned(), toml::Value::Table(table))]);
+    Ok(toml::to_string(&outer)?)
+}
+
+/// Learning rates tried for the tuned model; the paper's sweep has these three and more settings.
+const TUNED_RATES: [f64; 3] = [1e-3, 1e-4, 1e-5];
