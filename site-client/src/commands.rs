@@ -9,6 +9,7 @@ mod metrics;
 mod preprocess;
 mod report;
 mod stand_in;
+mod reproduce;
 
 use clap::Subcommand;
 
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     /// Take part in rounds without model or data, to test a coordinator and a network.
     #[command(hide = true)]
     StandIn(stand_in::Args),
+    /// Run the paper's whole single-site study.
+    Reproduce(reproduce::Args),
 }
 
 impl Command {
@@ -49,6 +52,7 @@ impl Command {
             Self::Preprocess(args) => preprocess::run(args),
             Self::Report(args) => report::run(args),
             Self::StandIn(args) => stand_in::run(args),
+            Self::Reproduce(args) => reproduce::run(args),
         }
     }
 }
