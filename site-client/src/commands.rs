@@ -8,8 +8,8 @@ mod init;
 mod metrics;
 mod preprocess;
 mod report;
-mod stand_in;
 mod reproduce;
+mod stand_in;
 
 use clap::Subcommand;
 
@@ -32,11 +32,11 @@ pub(crate) enum Command {
     Preprocess(preprocess::Args),
     /// Write one page with all figures and tables of runs.
     Report(report::Args),
+    /// Run the paper's whole single-site study.
+    Reproduce(reproduce::Args),
     /// Take part in rounds without model or data, to test a coordinator and a network.
     #[command(hide = true)]
     StandIn(stand_in::Args),
-    /// Run the paper's whole single-site study.
-    Reproduce(reproduce::Args),
 }
 
 impl Command {
@@ -51,8 +51,8 @@ impl Command {
             Self::Metrics(args) => metrics::run(args),
             Self::Preprocess(args) => preprocess::run(args),
             Self::Report(args) => report::run(args),
-            Self::StandIn(args) => stand_in::run(args),
             Self::Reproduce(args) => reproduce::run(args),
+            Self::StandIn(args) => stand_in::run(args),
         }
     }
 }
