@@ -8,6 +8,7 @@ mod init;
 mod metrics;
 mod preprocess;
 mod report;
+mod reproduce;
 mod stand_in;
 
 use clap::Subcommand;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Preprocess(preprocess::Args),
     /// Write one page with all figures and tables of runs.
     Report(report::Args),
+    /// Run the paper's whole single-site study.
+    Reproduce(reproduce::Args),
     /// Take part in rounds without model or data, to test a coordinator and a network.
     #[command(hide = true)]
     StandIn(stand_in::Args),
@@ -48,6 +51,7 @@ impl Command {
             Self::Metrics(args) => metrics::run(args),
             Self::Preprocess(args) => preprocess::run(args),
             Self::Report(args) => report::run(args),
+            Self::Reproduce(args) => reproduce::run(args),
             Self::StandIn(args) => stand_in::run(args),
         }
     }

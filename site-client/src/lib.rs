@@ -12,6 +12,7 @@ pub mod ingest;
 pub mod logging;
 pub mod params;
 pub mod report;
+pub mod reproduce;
 pub mod scans;
 pub mod train;
 pub mod weights;
