@@ -3,6 +3,7 @@
 mod approve_plan;
 mod attention;
 mod describe;
+mod doctor;
 mod embed;
 mod enroll;
 mod init;
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Attention(attention::Args),
     /// Print the table of characteristics of a cohort.
     Describe(describe::Args),
+    /// Check identity, machine and network, and say what to ask for. Not while `run` is connected.
+    Doctor(doctor::Args),
     /// Embed preprocessed volumes with any released or own weights.
     Embed(embed::Args),
     /// Join a consortium: make a key, ask for a certificate, take the answer.
@@ -58,6 +61,7 @@ impl Command {
             Self::ApprovePlan(args) => approve_plan::run(args),
             Self::Attention(args) => attention::run(args),
             Self::Describe(args) => describe::run(args),
+            Self::Doctor(args) => doctor::run(args),
             Self::Embed(args) => embed::run(args),
             Self::Enroll(args) => enroll::run(args),
             Self::Init(args) => init::run(args),

@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod cohort;
 pub mod device;
+pub mod doctor;
 pub mod embed;
 pub mod evaluate;
 pub mod federation;
