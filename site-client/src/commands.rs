@@ -4,6 +4,7 @@ mod approve_plan;
 mod attention;
 mod embed;
 mod enroll;
+mod import;
 mod init;
 mod metrics;
 mod preprocess;
@@ -23,6 +24,8 @@ pub(crate) enum Command {
     Embed(embed::Args),
     /// Join a consortium: make a key, ask for a certificate, take the answer.
     Enroll(enroll::Args),
+    /// Turns a PACS export into a cohort: decodes, checks and de-identifies each head CT series.
+    Import(import::Args),
     /// Make the first checkpoint of a run.
     Init(init::Args),
     /// Print AUC, average precision, intervals and tests of a predictions table.
@@ -45,6 +48,7 @@ impl Command {
             Self::Embed(args) => embed::run(args),
             Self::Enroll(args) => enroll::run(args),
             Self::Init(args) => init::run(args),
+            Self::Import(args) => import::run(args),
             Self::Metrics(args) => metrics::run(args),
             Self::Preprocess(args) => preprocess::run(args),
             Self::Report(args) => report::run(args),
