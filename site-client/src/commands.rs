@@ -6,6 +6,7 @@ mod describe;
 mod doctor;
 mod embed;
 mod enroll;
+mod import;
 mod init;
 mod labels;
 mod metrics;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Embed(embed::Args),
     /// Join a consortium: make a key, ask for a certificate, take the answer.
     Enroll(enroll::Args),
+    /// Turns a PACS export into a cohort: decodes, checks and de-identifies each head CT series.
+    Import(import::Args),
     /// Make the first checkpoint of a run.
     Init(init::Args),
     /// Make labels.csv from health records, RSNA 2019 or CQ500.
@@ -66,6 +69,7 @@ impl Command {
             Self::Enroll(args) => enroll::run(args),
             Self::Init(args) => init::run(args),
             Self::Labels(args) => labels::run(args),
+            Self::Import(args) => import::run(args),
             Self::Metrics(args) => metrics::run(args),
             Self::Phantom(args) => phantom::run(args),
             Self::Preprocess(args) => preprocess::run(args),

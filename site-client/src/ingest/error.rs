@@ -7,6 +7,7 @@ use core_model::ct::CtError;
 use thiserror::Error;
 
 use super::nifti::NiftiError;
+use crate::scans::ScansError;
 
 /// Why a scan or a cohort cannot be prepared. Messages name the file; logs must not repeat them.
 #[derive(Debug, Error)]
@@ -37,6 +38,9 @@ pub enum IngestError {
         /// The rule it breaks.
         source: Box<NiftiError>,
     },
+    /// The table of scans.
+    #[error("the table of scans cannot be used")]
+    Scans(#[from] ScansError),
     /// The volume cannot be processed.
     #[error("{}: cannot be preprocessed", path.display())]
     Volume {

@@ -86,6 +86,19 @@ impl Nifti {
         })
     }
 
+    /// HU in the stored order, axis 0 contiguous.
+    ///
+    /// # Errors
+    /// [`NiftiError::NotFinite`] if a voxel is NaN or infinite.
+    pub fn stored_hu(&self) -> Result<Vec<f32>, NiftiError> {
+        // Reversing the axes of a row-major copy makes axis 0 contiguous.
+        let reversed = Orientation {
+            from_axis: [2, 1, 0],
+            flipped: [false; 3],
+        };
+        Ok(self.to_volume(reversed)?.into_voxels_hu())
+    }
+
     fn to_volume(&self, orientation: Orientation) -> Result<Volume, NiftiError> {
         let (shape, affine, voxels) = match &self.voxels {
             Stored::F32(v) => self.gather(v, orientation, f64::from),

@@ -1,0 +1,238 @@
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use dicom_object::DefaultDicomObject;
+use dicom_pixeldata::PixelDecoder;
+use hayro_jpeg2000::{DecodeSettings, DecoderContext, Image};
+
+use super::slice::{first_line, open};
+use super::{Reason, Slice, tags};
+
+/// Decodes the stored values of some slices of one file, in the order given.
+pub(super) fn decode_file(path: &Path, slices: &[&Slice]) -> Result<Vec<Vec<i32>>, Reason> {
+    let file = File::open(path).map_err(|error| Reason::Unreadable {
+        problem: error.to_string(),
+    })?;
+    let object = open(BufReader::new(file), None)?;
+    slices.iter().map(|slice| decode(&object, slice)).collect()
+}
+
+fn decode(object: &DefaultDicomObject, slice: &Slice) -> Result<Vec<i32>, Reason> {
+    let uid = object.meta().transfer_syntax().trim_end_matches('\0');
+    let words = match uid {
+        IMPLICIT_LE | EXPLICIT_LE | DEFLATED_LE | EXPLICIT_BE => native(object, slice)?,
+        "1.2.840.10008.1.2.4.57" | "1.2.840.10008.1.2.4.70" => {
+            refuse_restart_markers(fragment(object, slice.frame)?)?;
+            library(object, slice)?
+        }
+        RLE | "1.2.840.10008.1.2.4.50" | "1.2.840.10008.1.2.4.51" => library(object, slice)?,
+        "1.2.840.10008.1.2.4.90" | "1.2.840.10008.1.2.4.91" => {
+            return jpeg_2000(fragment(object, slice.frame)?, slice);
+        }
+        _ => {
+            return Err(Reason::TransferSyntax {
+                name: name(uid),
+                uid: uid.to_owned(),
+            });
+        }
+    };
+    Ok(words.into_iter().map(|word| value(word, slice)).collect())
+}
+
+/// Uncompressed words; the parser has brought them to native byte order.
+fn native(object: &DefaultDicomObject, slice: &Slice) -> Result<Vec<u16>, Reason> {
+    let element = object.get(tags::PIXEL_DATA).ok_or(Reason::Missing {
+        attribute: "PixelData",
+    })?;
+    let pixels = slice.size[0] * slice.size[1];
+    let first = pixels * slice.frame as usize;
+    let too_short = |found: usize| Reason::Decode {
+        problem: format!("{found} values, expected at least {}", first + pixels),
+    };
+    let primitive = element.value().primitive().ok_or_else(|| Reason::Decode {
+        problem: "fragments in an uncompressed object".into(),
+    })?;
+    if slice.coding.bits_allocated == 8 {
+        let bytes = primitive.to_bytes();
+        let frame = bytes
+            .get(first..first + pixels)
+            .ok_or_else(|| too_short(bytes.len()))?;
+        return Ok(frame.iter().map(|&b| b.into()).collect());
+    }
+    if let Ok(words) = primitive.uint16_slice() {
+        let frame = words
+            .get(first..first + pixels)
+            .ok_or_else(|| too_short(words.len()))?;
+        return Ok(frame.to_vec());
+    }
+    let bytes = primitive.to_bytes();
+    let frame = bytes
+        .get(2 * first..2 * (first + pixels))
+        .ok_or_else(|| too_short(bytes.len() / 2))?;
+    Ok(frame
+        .chunks_exact(2)
+        .map(|b| u16::from_le_bytes([b[0], b[1]]))
+        .collect())
+}
+
+/// RLE and JPEG by dicom-rs.
+fn library(object: &DefaultDicomObject, slice: &Slice) -> Result<Vec<u16>, Reason> {
+    refuse_other_size(fragment(object, slice.frame)?, slice)?;
+    let decoded = object
+        .decode_pixel_data_frame(slice.frame)
+        .map_err(|error| Reason::Decode {
+            problem: first_line(&error),
+        })?;
+    let pixels = slice.size[0] * slice.size[1];
+    let data = decoded.data();
+    let words: Vec<u16> = if data.len() == pixels {
+        data.iter().map(|&b| b.into()).collect()
+    } else {
+        data.chunks_exact(2)
+            .map(|b| u16::from_le_bytes([b[0], b[1]]))
+            .collect()
+    };
+    if words.len() == pixels {
+        return Ok(words);
+    }
+    let problem = format!("{} bytes decoded for {pixels} pixels", data.len());
+    Err(Reason::Decode { problem })
+}
+
+fn jpeg_2000(codestream: &[u8], slice: &Slice) -> Result<Vec<i32>, Reason> {
+    let problem = |problem: String| Reason::Decode { problem };
+    let image = Image::new(codestream, &DecodeSettings::default())
+        .map_err(|error| problem(format!("JPEG 2000: {error:?}")))?;
+    let found = [image.height() as usize, image.width() as usize];
+    if found != slice.size {
+        return Err(problem(format!(
+            "{found:?} pixels in the picture, {:?} promised",
+            slice.size
+        )));
+    }
+    let mut context = DecoderContext::default();
+    let decoded = image
+        .decode(&mut context)
+        .map_err(|error| problem(format!("JPEG 2000: {error:?}")))?;
+    let [component] = decoded.components() else {
+        return Err(problem("JPEG 2000: more than one component".into()));
+    };
+    Ok(component
+        .samples()
+        .iter()
+        .take(found[0] * found[1])
+        .map(|&x| value(x.round() as i32 as u16, slice))
+        .collect())
+}
+
+/// Keeps the stored bits and their sign.
+fn value(word: u16, slice: &Slice) -> i32 {
+    let unused = 16 - u32::from(slice.coding.bits_stored);
+    if slice.coding.signed {
+        i32::from((word << unused).cast_signed() >> unused)
+    } else {
+        i32::from((word << unused) >> unused)
+    }
+}
+
+/// The compressed bytes of a frame; one fragment each, as every scanner writes them.
+fn fragment(object: &DefaultDicomObject, frame: u32) -> Result<&[u8], Reason> {
+    let fragments = object
+        .get(tags::PIXEL_DATA)
+        .ok_or(Reason::Missing {
+            attribute: "PixelData",
+        })?
+        .value()
+        .fragments()
+        .ok_or_else(|| Reason::Decode {
+            problem: "no fragments in a compressed object".into(),
+        })?;
+    let fragment = fragments.get(frame as usize).map(Vec::as_slice);
+    fragment.ok_or_else(|| Reason::Decode {
+        problem: format!("no fragment for frame {frame}"),
+    })
+}
+
+/// The JPEG decoder forgets to reset its predictor at restart markers and would band the picture.
+fn refuse_restart_markers(jpeg: &[u8]) -> Result<(), Reason> {
+    match segments(jpeg).find(|(marker, _)| *marker == DRI) {
+        Some((_, payload)) if payload.iter().any(|&b| b != 0) => Err(Reason::TransferSyntax {
+            name: "JPEG lossless with restart markers",
+            uid: "1.2.840.10008.1.2.4.57".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A stream larger than its header promises would be decoded into memory before we could look.
+fn refuse_other_size(jpeg: &[u8], slice: &Slice) -> Result<(), Reason> {
+    let Some((_, frame)) = segments(jpeg).find(|(marker, _)| is_frame_header(*marker)) else {
+        return Ok(());
+    };
+    let &[precision, h1, h0, w1, w0, components, ..] = frame else {
+        return Err(Reason::Decode {
+            problem: "the frame header ends early".into(),
+        });
+    };
+    let found = [u16::from_be_bytes([h1, h0]), u16::from_be_bytes([w1, w0])].map(usize::from);
+    if found != slice.size || components != 1 {
+        let problem = format!(
+            "{found:?} pixels of {components} components in the picture, {:?} of 1 promised",
+            slice.size
+        );
+        return Err(Reason::Decode { problem });
+    }
+    if precision == 12 && !segments(jpeg).any(|(marker, _)| marker == LOSSLESS_FRAME) {
+        let uid = "1.2.840.10008.1.2.4.51".to_owned();
+        return Err(Reason::TransferSyntax {
+            name: "JPEG extended, 12 bits",
+            uid,
+        });
+    }
+    Ok(())
+}
+
+/// The marker segments before the first scan: marker and payload.
+fn segments(jpeg: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut rest = jpeg.strip_prefix(&[0xFF, 0xD8]).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let &[0xFF, marker, high, low, ..] = rest else {
+            return None;
+        };
+        if marker == START_OF_SCAN {
+            return None;
+        }
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        let payload = rest.get(4..2 + len)?;
+        rest = &rest[2 + len..];
+        Some((marker, payload))
+    })
+}
+
+const fn is_frame_header(marker: u8) -> bool {
+    matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC)
+}
+
+fn name(uid: &str) -> &'static str {
+    match uid {
+        "1.2.840.10008.1.2.4.53" => "JPEG spectral selection",
+        "1.2.840.10008.1.2.4.55" => "JPEG full progression",
+        "1.2.840.10008.1.2.4.80" => "JPEG-LS lossless",
+        "1.2.840.10008.1.2.4.81" => "JPEG-LS near-lossless",
+        "1.2.840.10008.1.2.4.201" | "1.2.840.10008.1.2.4.202" | "1.2.840.10008.1.2.4.203" => {
+            "High-Throughput JPEG 2000"
+        }
+        _ => "unknown",
+    }
+}
+
+const IMPLICIT_LE: &str = "1.2.840.10008.1.2";
+const EXPLICIT_LE: &str = "1.2.840.10008.1.2.1";
+const DEFLATED_LE: &str = "1.2.840.10008.1.2.1.99";
+const EXPLICIT_BE: &str = "1.2.840.10008.1.2.2";
+const RLE: &str = "1.2.840.10008.1.2.5";
+
+const DRI: u8 = 0xDD;
+const LOSSLESS_FRAME: u8 = 0xC3;
+const START_OF_SCAN: u8 = 0xDA;

@@ -1,0 +1,44 @@
+//! The attributes we read, by their names in PS3.6.
+
+use dicom_object::Tag;
+
+pub(super) const IMAGE_TYPE: Tag = Tag(0x0008, 0x0008);
+pub(super) const SOP_CLASS_UID: Tag = Tag(0x0008, 0x0016);
+pub(super) const STUDY_DATE: Tag = Tag(0x0008, 0x0020);
+pub(super) const STUDY_TIME: Tag = Tag(0x0008, 0x0030);
+pub(super) const MODALITY: Tag = Tag(0x0008, 0x0060);
+pub(super) const MANUFACTURER: Tag = Tag(0x0008, 0x0070);
+pub(super) const MANUFACTURER_MODEL_NAME: Tag = Tag(0x0008, 0x1090);
+pub(super) const PATIENT_ID: Tag = Tag(0x0010, 0x0020);
+pub(super) const PATIENT_SEX: Tag = Tag(0x0010, 0x0040);
+pub(super) const PATIENT_AGE: Tag = Tag(0x0010, 0x1010);
+pub(super) const CONTRAST_BOLUS_AGENT: Tag = Tag(0x0018, 0x0010);
+pub(super) const BODY_PART_EXAMINED: Tag = Tag(0x0018, 0x0015);
+pub(super) const SLICE_THICKNESS: Tag = Tag(0x0018, 0x0050);
+pub(super) const KVP: Tag = Tag(0x0018, 0x0060);
+pub(super) const CONVOLUTION_KERNEL: Tag = Tag(0x0018, 0x1210);
+pub(super) const CT_IMAGE_FRAME_TYPE_SEQUENCE: Tag = Tag(0x0018, 0x9329);
+pub(super) const STUDY_INSTANCE_UID: Tag = Tag(0x0020, 0x000D);
+pub(super) const SERIES_INSTANCE_UID: Tag = Tag(0x0020, 0x000E);
+pub(super) const INSTANCE_NUMBER: Tag = Tag(0x0020, 0x0013);
+pub(super) const IMAGE_POSITION_PATIENT: Tag = Tag(0x0020, 0x0032);
+pub(super) const IMAGE_ORIENTATION_PATIENT: Tag = Tag(0x0020, 0x0037);
+pub(super) const PLANE_POSITION_SEQUENCE: Tag = Tag(0x0020, 0x9113);
+pub(super) const PLANE_ORIENTATION_SEQUENCE: Tag = Tag(0x0020, 0x9116);
+pub(super) const SAMPLES_PER_PIXEL: Tag = Tag(0x0028, 0x0002);
+pub(super) const NUMBER_OF_FRAMES: Tag = Tag(0x0028, 0x0008);
+pub(super) const ROWS: Tag = Tag(0x0028, 0x0010);
+pub(super) const COLUMNS: Tag = Tag(0x0028, 0x0011);
+pub(super) const PIXEL_SPACING: Tag = Tag(0x0028, 0x0030);
+pub(super) const BITS_ALLOCATED: Tag = Tag(0x0028, 0x0100);
+pub(super) const BITS_STORED: Tag = Tag(0x0028, 0x0101);
+pub(super) const PIXEL_REPRESENTATION: Tag = Tag(0x0028, 0x0103);
+pub(super) const PIXEL_PADDING_VALUE: Tag = Tag(0x0028, 0x0120);
+pub(super) const PIXEL_PADDING_RANGE_LIMIT: Tag = Tag(0x0028, 0x0121);
+pub(super) const RESCALE_INTERCEPT: Tag = Tag(0x0028, 0x1052);
+pub(super) const RESCALE_SLOPE: Tag = Tag(0x0028, 0x1053);
+pub(super) const PIXEL_MEASURES_SEQUENCE: Tag = Tag(0x0028, 0x9110);
+pub(super) const PIXEL_VALUE_TRANSFORMATION_SEQUENCE: Tag = Tag(0x0028, 0x9145);
+pub(super) const SHARED_FUNCTIONAL_GROUPS_SEQUENCE: Tag = Tag(0x5200, 0x9229);
+pub(super) const PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE: Tag = Tag(0x5200, 0x9230);
+pub(super) const PIXEL_DATA: Tag = Tag(0x7FE0, 0x0010);
