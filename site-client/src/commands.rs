@@ -4,11 +4,19 @@ mod approve_plan;
 mod attention;
 mod embed;
 mod enroll;
+mod evaluate;
+mod few_shot;
+mod finetune;
 mod init;
 mod metrics;
 mod preprocess;
+mod pretrain;
+mod probe;
 mod report;
 mod stand_in;
+mod sweep;
+mod training;
+mod trials;
 
 use clap::Subcommand;
 
@@ -23,17 +31,29 @@ pub(crate) enum Command {
     Embed(embed::Args),
     /// Join a consortium: make a key, ask for a certificate, take the answer.
     Enroll(enroll::Args),
+    /// Score a cohort with a trained classifier.
+    Evaluate(evaluate::Args),
+    /// Learn each disease from K scans of each class, several times.
+    FewShot(few_shot::Args),
+    /// Fine-tune a backbone for each disease and score the test part once.
+    Finetune(finetune::Args),
     /// Make the first checkpoint of a run.
     Init(init::Args),
     /// Print AUC, average precision, intervals and tests of a predictions table.
     Metrics(metrics::Args),
     /// Turns NIfTI scans into model input: one file, or a cohort into its cache.
     Preprocess(preprocess::Args),
+    /// Pre-train a model by DINO or MAE on a site's own scans.
+    Pretrain(pretrain::Args),
+    /// Train a linear or attentive probe on frozen features.
+    Probe(probe::Args),
     /// Write one page with all figures and tables of runs.
     Report(report::Args),
     /// Take part in rounds without model or data, to test a coordinator and a network.
     #[command(hide = true)]
     StandIn(stand_in::Args),
+    /// Find the best that training from scratch can do.
+    Sweep(sweep::Args),
 }
 
 impl Command {
@@ -44,11 +64,17 @@ impl Command {
             Self::Attention(args) => attention::run(args),
             Self::Embed(args) => embed::run(args),
             Self::Enroll(args) => enroll::run(args),
+            Self::Evaluate(args) => evaluate::run(args),
+            Self::FewShot(args) => few_shot::run(args),
+            Self::Finetune(args) => finetune::run(args),
             Self::Init(args) => init::run(args),
             Self::Metrics(args) => metrics::run(args),
             Self::Preprocess(args) => preprocess::run(args),
             Self::Report(args) => report::run(args),
             Self::StandIn(args) => stand_in::run(args),
+            Self::Pretrain(args) => pretrain::run(args),
+            Self::Probe(args) => probe::run(args),
+            Self::Sweep(args) => sweep::run(args),
         }
     }
 }
