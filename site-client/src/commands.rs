@@ -7,15 +7,23 @@ mod doctor;
 mod embed;
 mod enroll;
 mod import;
+mod evaluate;
+mod few_shot;
+mod finetune;
 mod init;
 mod labels;
 mod metrics;
 mod phantom;
 mod preprocess;
+mod pretrain;
+mod probe;
 mod report;
 mod reproduce;
 mod split;
 mod stand_in;
+mod sweep;
+mod training;
+mod trials;
 
 use clap::Subcommand;
 
@@ -36,6 +44,12 @@ pub(crate) enum Command {
     Enroll(enroll::Args),
     /// Turns a PACS export into a cohort: decodes, checks and de-identifies each head CT series.
     Import(import::Args),
+    /// Score a cohort with a trained classifier.
+    Evaluate(evaluate::Args),
+    /// Learn each disease from K scans of each class, several times.
+    FewShot(few_shot::Args),
+    /// Fine-tune a backbone for each disease and score the test part once.
+    Finetune(finetune::Args),
     /// Make the first checkpoint of a run.
     Init(init::Args),
     /// Make labels.csv from health records, RSNA 2019 or CQ500.
@@ -46,6 +60,10 @@ pub(crate) enum Command {
     Phantom(phantom::Args),
     /// Turns NIfTI scans into model input: one file, or a cohort into its cache.
     Preprocess(preprocess::Args),
+    /// Pre-train a model by DINO or MAE on a site's own scans.
+    Pretrain(pretrain::Args),
+    /// Train a linear or attentive probe on frozen features.
+    Probe(probe::Args),
     /// Write one page with all figures and tables of runs.
     Report(report::Args),
     /// Run the paper's whole single-site study.
@@ -55,6 +73,8 @@ pub(crate) enum Command {
     /// Take part in rounds without model or data, to test a coordinator and a network.
     #[command(hide = true)]
     StandIn(stand_in::Args),
+    /// Find the best that training from scratch can do.
+    Sweep(sweep::Args),
 }
 
 impl Command {
@@ -67,6 +87,9 @@ impl Command {
             Self::Doctor(args) => doctor::run(args),
             Self::Embed(args) => embed::run(args),
             Self::Enroll(args) => enroll::run(args),
+            Self::Evaluate(args) => evaluate::run(args),
+            Self::FewShot(args) => few_shot::run(args),
+            Self::Finetune(args) => finetune::run(args),
             Self::Init(args) => init::run(args),
             Self::Labels(args) => labels::run(args),
             Self::Import(args) => import::run(args),
@@ -77,6 +100,9 @@ impl Command {
             Self::Reproduce(args) => reproduce::run(args),
             Self::Split(args) => split::run(args),
             Self::StandIn(args) => stand_in::run(args),
+            Self::Pretrain(args) => pretrain::run(args),
+            Self::Probe(args) => probe::run(args),
+            Self::Sweep(args) => sweep::run(args),
         }
     }
 }

@@ -17,10 +17,8 @@ pub struct Config {
     pub preset: Preset,
     /// Every random stream derives from it.
     pub seed: u64,
-    /// `cpu`, `cuda`, `cuda:1`, or `cuda:0,1` for data-parallel training.
+    /// `cpu`, `cuda` or `cuda:1`.
     pub device: String,
-    /// Number format of activations and weights on the device.
-    pub precision: Precision,
     /// Architecture.
     pub model: ModelConfig,
     /// How scans reach the device.
@@ -51,18 +49,6 @@ pub enum Preset {
     Small,
     /// For demonstrations and tests: 24³ input, 64 tokens.
     Tiny,
-}
-
-/// Number format on the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// bfloat16 on a GPU that has it, float32 elsewhere.
-    Auto,
-    /// bfloat16; an error where the device lacks it.
-    Bf16,
-    /// float32.
-    F32,
 }
 
 /// Which network.
@@ -455,7 +441,7 @@ mod tests {
     #[test]
     fn a_file_overrides_its_preset_and_a_setting_overrides_the_file() {
         let text = "preset = \"paper\"\nseed = 7\n[dino]\nlength = { steps = 9 }\nclip = 1.0\n";
-        let settings = ["dino.clip=2.5".to_owned(), "device=cuda:0,1".to_owned()];
+        let settings = ["dino.clip=2.5".to_owned(), "device=cuda:1".to_owned()];
         let config = Config::resolve(Preset::Tiny, Some(text), &settings).unwrap();
         assert_eq!(config.preset, Preset::Paper);
         assert_eq!(config.seed, 7);
@@ -465,7 +451,7 @@ mod tests {
             config.dino.prototypes, 65536,
             "what the file leaves out is the preset's"
         );
-        assert_eq!(config.device, "cuda:0,1");
+        assert_eq!(config.device, "cuda:1");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From a backbone to a disease: fine-tuning, probing, few shots (Methods, "Evaluation setting").
 
+mod classifier;
 mod classifiers;
 mod features;
 mod finetuning;
@@ -8,13 +9,16 @@ mod loss;
 mod network;
 mod probing;
 mod protocol;
+mod report;
 
+pub use classifier::Classifier;
 pub use classifiers::Rule;
 pub use features::FeatureTable;
 pub use finetuning::{Finetuning, Start, sided};
 pub use learner::{Draw, Fit, Learner, fit, macro_auc};
 pub use probing::Probing;
 pub use protocol::{Protocol, Trained, Trial, classify, grid};
+pub use report::{TrialNote, macro_auc_of, write_results};
 
 #[cfg(test)]
 mod tests;

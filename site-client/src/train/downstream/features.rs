@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use core_model::heads::ProbeKind;
 use core_model::init::Init;
-use core_model::state::StateDict;
+use core_model::state::{StateDict, state_dict};
 use core_model::vit::Vit;
 
 use super::finetuning::load_backbone;
@@ -46,11 +45,7 @@ impl FeatureTable {
         let config = plan.config();
         require_vit(config, "probing")?;
         let device = device.clone().inner();
-        let mut vit = Vit::new(plan.vit(), &mut Init::seeded(config.seed, &device));
-        if let Some(weights) = backbone {
-            vit = load_backbone(vit, weights)?;
-        }
-        let vit = vit.valid();
+        let vit = frozen(plan, backbone, &device)?;
         let (channels, size, dim) = (plan.vit().channels, plan.vit().image, plan.vit().dim);
         let tokens = match kind {
             ProbeKind::Attentive => plan.vit().prefix() + plan.vit().patches(),
@@ -132,5 +127,27 @@ impl FeatureTable {
             .flat_map(|scan| &self.values[start(scan)..start(scan) + self.dim])
             .copied()
             .collect()
+    }
+}
+
+/// The weights a probe stands on: those given, or the plan's random ones.
+pub(crate) fn starting_backbone(
+    plan: &Plan,
+    backbone: Option<&StateDict>,
+) -> Result<StateDict, TrainError> {
+    // Drawn on the host: any device gives the same.
+    let device = crate::device::DeviceChoice::Cpu
+        .open()
+        .map_err(|error| TrainError::Device {
+            reason: error.to_string(),
+        })?;
+    Ok(state_dict(&frozen(plan, backbone, &device)?))
+}
+
+fn frozen(plan: &Plan, backbone: Option<&StateDict>, device: &Device) -> Result<Vit, TrainError> {
+    let vit = Vit::new(plan.vit(), &mut Init::seeded(plan.config().seed, device));
+    match backbone {
+        Some(weights) => load_backbone(vit, weights),
+        None => Ok(vit),
     }
 }

@@ -12,9 +12,11 @@ use core_model::state::{NamedTensor, StateDict};
 use serde::{Deserialize, Serialize};
 
 use super::{Feed, Objective, Pretraining, StepReport};
-use crate::train::data::{Loader, Source};
+use crate::evaluate::Part;
+use crate::train::data::{Labelled, Loader, Source, Subset, in_fraction};
 use crate::train::record::{Checkpoint, Progress, Stop, Verdict, Vitals, insert_part};
 use crate::train::{Config, Plan, TrainError};
+use crate::weights::{self, HEADS};
 
 /// Scans that could not be read, by index, with the reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,6 +196,40 @@ enum Kind {
     Pretraining,
 }
 
+/// The backbone of a pre-training run's folder, or of a weight file in any supported layout.
+///
+/// # Errors
+///
+/// A file that is missing, broken, or holds no transformer.
+pub fn backbone_of(path: &Path) -> Result<StateDict, TrainError> {
+    let file = if path.is_dir() {
+        path.join(BACKBONE)
+    } else {
+        path.to_owned()
+    };
+    let (tensors, _) = weights::read(&file).map_err(|error| TrainError::Checkpoint {
+        path: file.clone(),
+        reason: error.to_string(),
+    })?;
+    let backbone = weights::backbone(tensors, weights::Section::default()).tensors;
+    if backbone.is_empty() {
+        let reason = "holds no tensor of a vision transformer".into();
+        return Err(TrainError::Checkpoint { path: file, reason });
+    }
+    Ok(backbone)
+}
+
+/// The scans that pre-training sees: the training part, of the first `fraction` of its patients.
+#[must_use]
+pub fn pretraining_scans(set: &Labelled, fraction: f64) -> Arc<dyn Source> {
+    let wanted = |scan: &usize| {
+        let row = &set.rows()[*scan];
+        row.part == Part::Train && in_fraction(&row.patient, fraction)
+    };
+    let scans = (0..set.rows().len()).filter(wanted).collect();
+    Arc::new(Subset::new(Arc::clone(set.source()), scans))
+}
+
 /// File names in a run's folder.
 const CHECKPOINT: &str = "last.safetensors";
 const BACKBONE: &str = "backbone.safetensors";
@@ -279,7 +315,7 @@ impl PretrainRun {
             checkpoint_of(&training, &state)
                 .save(&checkpoint)
                 .map_err(|error| TrainError::io(&checkpoint, error))?;
-            save_weights(&training.backbone(), &self.dir.join(BACKBONE))?;
+            save_weights(&self.plan, &training.backbone(), &self.dir.join(BACKBONE))?;
         }
         Ok(Outcome {
             step,
@@ -454,11 +490,13 @@ fn same_run(config: &Config) -> Config {
     config
 }
 
-fn save_weights(weights: &StateDict, path: &Path) -> Result<(), TrainError> {
-    let state = serde_json::json!({ "kind": "backbone" });
-    Checkpoint::new(&state, weights.clone())
-        .save(path)
-        .map_err(|error| TrainError::io(path, error))
+/// Weights alone, in the layout of the released checkpoints.
+fn save_weights(plan: &Plan, backbone: &StateDict, path: &Path) -> Result<(), TrainError> {
+    let notes = BTreeMap::from([(HEADS.to_owned(), plan.vit().heads.to_string())]);
+    weights::write(path, backbone, &notes).map_err(|error| TrainError::Checkpoint {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {

@@ -1,0 +1,155 @@
+//! `fmct-site few-shot`: K scans of each class.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use core_model::heads::ProbeKind;
+use site_client::evaluate::Part;
+use site_client::train::downstream::{
+    Draw, Protocol, Rule, Trial, TrialNote, classify, macro_auc_of, write_results,
+};
+
+use super::training::{ConfigArgs, DataArgs, backbone, device, named, start_name, task_groups};
+
+/// Learns each disease from K scans of each class, several times; only the training scans are drawn
+/// anew, validation and test stay whole.
+///
+/// Writes predictions.csv (column `run` names K and the repeat), trials.jsonl and config.toml.
+/// Research software: not for clinical use.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// A pre-training run's folder, a weight file, or `scratch`.
+    #[arg(long, value_name = "CKPT|scratch")]
+    from: String,
+    /// Scans per class, as 8,16,32; the configuration's otherwise.
+    #[arg(long, value_delimiter = ',')]
+    k: Vec<usize>,
+    /// Draws of the training scans per K.
+    #[arg(long)]
+    repeats: Option<usize>,
+    /// What learns: full fine-tuning as in the paper's figures, or a rule on frozen features.
+    #[arg(long, value_enum, default_value = "finetune")]
+    classifier: Kind,
+    /// `each` disease, or a list of diseases.
+    #[arg(long, default_value = "each")]
+    tasks: String,
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Folder of the run.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Finetune,
+    Knn,
+    Prototypical,
+    Simpleshot,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let mut settings = Vec::new();
+    if !args.k.is_empty() {
+        settings.push(format!("few_shot.shots={:?}", args.k));
+    }
+    settings.extend(
+        args.repeats
+            .map(|repeats| format!("few_shot.repeats={repeats}")),
+    );
+    let plan = args.config.plan(&settings)?;
+    anyhow::ensure!(
+        args.tasks != "all",
+        "--tasks all: K scans per class are drawn per disease"
+    );
+    let device = device(&plan)?;
+    let backbone = backbone(&args.from)?;
+    let whole = args.data.open(&plan)?;
+    let config = plan.config();
+    let rule = match args.classifier {
+        Kind::Finetune => None,
+        Kind::Knn => Some(Rule::NearestNeighbors {
+            k: config.few_shot.neighbors,
+        }),
+        Kind::Prototypical => Some(Rule::Prototypical),
+        Kind::Simpleshot => Some(Rule::SimpleShot),
+    };
+    let trial = Trial {
+        plan: &plan,
+        protocol: Protocol::Finetune,
+        backbone: backbone.as_ref(),
+        seed: config.seed,
+        device: &device,
+    };
+    let scans: Vec<usize> = (0..whole.rows().len()).collect();
+    let features = match rule {
+        Some(_) => Some(trial.features(ProbeKind::Linear, &whole, &scans)?),
+        None => None,
+    };
+    let protocol = args
+        .classifier
+        .to_possible_value()
+        .map_or_else(String::new, |value| value.get_name().to_owned());
+    let (mut predictions, mut lines) = (Vec::new(), Vec::new());
+    for tasks in task_groups(&whole, &args.tasks) {
+        let set = whole.of_tasks(&tasks)?;
+        let classes = set.classes(0, Part::Train)?;
+        let test = set.part(Part::Test);
+        for &k in &config.few_shot.shots {
+            for repeat in 0..config.few_shot.repeats as u64 {
+                let (few, repeated) = classes.few(config.seed, repeat, k);
+                if repeated && repeat == 0 {
+                    let (positive, negative) = (classes.positive.len(), classes.negative.len());
+                    tracing::warn!(
+                        task = &*tasks[0],
+                        k,
+                        positive,
+                        negative,
+                        "K exceeds a class: its scans are drawn with replacement"
+                    );
+                }
+                let (tested, fit) = match (rule, &features) {
+                    (Some(rule), Some(features)) => {
+                        let scores = classify(rule, features, &few, &test);
+                        (set.predictions(&test, &scores), None)
+                    }
+                    _ => {
+                        let trial = Trial {
+                            seed: config.seed.wrapping_add(repeat),
+                            ..trial.clone()
+                        };
+                        let trained = trial.run(&set, &[], &Draw::Shots(few), &mut |_, _, _| {})?;
+                        (trained.predictions, Some(trained.fit))
+                    }
+                };
+                let mut tested = named(tested, start_name(&args.from), &protocol, &set);
+                for row in &mut tested {
+                    row.run = Some(format!("k{k}-r{repeat}").into());
+                }
+                let site = set.rows().first().and_then(|row| row.site.as_deref());
+                println!(
+                    "{} K {k} repeat {repeat}: test AUC {:.3}",
+                    tasks[0],
+                    macro_auc_of(&tested, site)
+                );
+                predictions.extend(tested);
+                lines.push((tasks[0].to_string(), k, repeat, fit));
+            }
+        }
+    }
+    let notes: Vec<TrialNote<'_>> = lines
+        .iter()
+        .map(|(task, k, repeat, fit)| TrialNote {
+            tasks: task,
+            protocol: &protocol,
+            shots: Some(*k),
+            repeat: Some(*repeat),
+            best_epoch: fit.as_ref().map(|fit| fit.best_epoch),
+            validation_auc: fit.as_ref().map(|fit| fit.validation_auc),
+        })
+        .collect();
+    write_results(&args.out, &plan, predictions, &notes)?;
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! Flags that the training commands share: the configuration, and where scans come from.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use burn::tensor::Device;
+use core_model::phantom::Site;
+use core_model::state::StateDict;
+use site_client::device::DeviceChoice;
+use site_client::evaluate::Prediction;
+use site_client::train::data::{Labelled, Memory, Phantoms, Source};
+use site_client::train::pretrain::backbone_of;
+use site_client::train::{Config, Plan, Preset};
+
+/// The configuration: a preset, a file over it, flags over both.
+#[derive(clap::Args)]
+pub(super) struct ConfigArgs {
+    /// What the configuration starts from, unless the file names another.
+    #[arg(long, value_enum, default_value = "paper")]
+    preset: Preset,
+    /// TOML file with what differs from the preset; a run's config.toml repeats that run.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting over both, such as dino.base_lr=1e-4; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Seed of every random stream.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// cpu, cuda or cuda:1.
+    #[arg(long)]
+    device: Option<String>,
+}
+
+impl ConfigArgs {
+    /// The checked configuration; `settings` come last.
+    pub(super) fn plan(&self, settings: &[String]) -> anyhow::Result<Plan> {
+        let read = |path: &PathBuf| {
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        let text = self.config.as_ref().map(read).transpose()?;
+        let mut all = self.set.clone();
+        all.extend(self.seed.map(|seed| format!("seed={seed}")));
+        all.extend(
+            self.device
+                .as_ref()
+                .map(|device| format!("device={device}")),
+        );
+        all.extend_from_slice(settings);
+        Ok(Plan::new(Config::resolve(
+            self.preset,
+            text.as_deref(),
+            &all,
+        )?)?)
+    }
+}
+
+/// Where labelled or unlabelled scans come from.
+#[derive(clap::Args)]
+pub(super) struct DataArgs {
+    /// Phantom patients: SITE:PATIENTS or SITE:PATIENTS:SEED, with SITE one of langone,
+    /// longisland, rsna, cq500.
+    #[arg(long, value_name = "SITE:N")]
+    phantoms: Option<PhantomSpec>,
+    /// Least prevalence of each disease among phantoms.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    prevalence_floor: f64,
+}
+
+/// External sites, scored once and never trained on.
+#[derive(clap::Args)]
+pub(super) struct ExternalArgs {
+    /// External phantoms, SITE:PATIENTS or SITE:PATIENTS:SEED; may be repeated.
+    #[arg(long, value_name = "SITE:N")]
+    external_phantoms: Vec<PhantomSpec>,
+}
+
+/// `SITE:PATIENTS[:SEED]`.
+#[derive(Clone, Debug)]
+pub(super) struct PhantomSpec {
+    site: String,
+    patients: u64,
+    seed: Option<u64>,
+}
+
+impl FromStr for PhantomSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || format!("{text:?}: expected SITE:PATIENTS or SITE:PATIENTS:SEED");
+        let parts: Vec<&str> = text.split(':').collect();
+        let number = |text: &&str| text.parse::<u64>().map_err(|_| expected());
+        let (site, patients, seed) = match &parts[..] {
+            [site, patients] => (site, number(patients)?, None),
+            [site, patients, seed] => (site, number(patients)?, Some(number(seed)?)),
+            _ => return Err(expected()),
+        };
+        if patients == 0 {
+            return Err(format!("{text:?}: expected at least one patient"));
+        }
+        Ok(Self {
+            site: (*site).to_owned(),
+            patients,
+            seed,
+        })
+    }
+}
+
+impl DataArgs {
+    /// The scans, with what is known about them; labels may be missing for pre-training.
+    pub(super) fn open(&self, plan: &Plan) -> anyhow::Result<Labelled> {
+        let spec = self
+            .phantoms
+            .as_ref()
+            .context("no scans: give --phantoms SITE:PATIENTS")?;
+        phantoms(spec, plan, self.prevalence_floor)
+    }
+}
+
+impl ExternalArgs {
+    /// The external sites, reduced to the tasks of `like`.
+    pub(super) fn open(
+        &self,
+        plan: &Plan,
+        like: &Labelled,
+        data: &DataArgs,
+    ) -> anyhow::Result<Vec<Labelled>> {
+        let mut sets = Vec::new();
+        for spec in &self.external_phantoms {
+            sets.push(phantoms(spec, plan, data.prevalence_floor)?.of_tasks(like.tasks())?);
+        }
+        Ok(sets)
+    }
+}
+
+/// The device of the plan.
+pub(super) fn device(plan: &Plan) -> anyhow::Result<Device> {
+    Ok(plan.config().device.parse::<DeviceChoice>()?.open()?)
+}
+
+/// Backbone weights from `--from`: a weight file or a pre-training run's folder; none for scratch.
+pub(super) fn backbone(from: &str) -> anyhow::Result<Option<StateDict>> {
+    if from == "scratch" {
+        return Ok(None);
+    }
+    Ok(Some(backbone_of(from.as_ref())?))
+}
+
+fn phantoms(spec: &PhantomSpec, plan: &Plan, floor: f64) -> anyhow::Result<Labelled> {
+    let site = Site::builtin(&spec.site)
+        .with_context(|| format!("site {:?}: no such phantom site", spec.site))?;
+    let site = if floor > 0.0 {
+        Site::new(site.profile().clone().with_prevalence_floor(floor))?
+    } else {
+        site
+    };
+    let config = plan.config();
+    let seed = spec.seed.unwrap_or(config.seed);
+    let (size, channels) = (config.model.input, config.model.channels);
+    let source = Phantoms::new(site, seed, spec.patients, size, channels);
+    Ok(kept(Labelled::phantoms(source), plan))
+}
+
+/// Keeps decoded scans in memory as far as the plan allows.
+fn kept(set: Labelled, plan: &Plan) -> Labelled {
+    let mib = plan.config().data.memory_mib;
+    set.reading(|source: Arc<dyn Source>| Arc::new(Memory::new(source, mib)))
+}
+
+/// Which models are trained: `each` is one binary model per disease, `all` one model of all, a list
+/// one binary model for each disease it names.
+pub(super) fn task_groups(set: &Labelled, tasks: &str) -> Vec<Vec<Arc<str>>> {
+    match tasks {
+        "all" => vec![set.tasks().to_vec()],
+        "each" => set
+            .tasks()
+            .iter()
+            .map(|task| vec![Arc::clone(task)])
+            .collect(),
+        list => list
+            .split(',')
+            .map(|task| vec![task.trim().into()])
+            .collect(),
+    }
+}
+
+/// Names the run in its predictions.
+pub(super) fn named(
+    mut predictions: Vec<Prediction>,
+    model: &str,
+    protocol: &str,
+    trained_at: &Labelled,
+) -> Vec<Prediction> {
+    let site = trained_at.rows().first().and_then(|row| row.site.clone());
+    for row in &mut predictions {
+        row.model = Some(model.into());
+        row.protocol = Some(protocol.into());
+        row.trained_at.clone_from(&site);
+    }
+    predictions
+}
+
+/// How a start is called in predictions: `scratch`, or the file it came from.
+pub(super) fn start_name(from: &str) -> &str {
+    let path: &Path = from.as_ref();
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or(from)
+}
