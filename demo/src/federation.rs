@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use burn::tensor::Device;
-use certs::Home;
+use certs::{AuthorityHome, Home};
 use coordinator::blobs::Blobs;
 use coordinator::journal::Journal;
+use coordinator::membership::Membership;
 use coordinator::service::{
     Clock, Coordinator, Initial, Options, Server, blobs_path, export_model, launch,
 };
@@ -53,8 +54,10 @@ pub(crate) fn launch_run(dir: &Path, setting: &Setting, now: Timestamp) -> anyho
 /// Serves until the run is finished, and prints a line whenever something moved.
 pub(crate) fn serve(dir: &Path, listen: SocketAddr) -> anyhow::Result<()> {
     let home = Consortium::at(dir).coordinator();
-    let (identity, trust) = Home::new(&home).open(None)?;
+    let authority = AuthorityHome::new(&home);
+    let (identity, trust) = authority.home().open(None)?;
     let identity = Arc::new(identity);
+    let membership = Arc::new(Membership::new(authority, trust.clone(), None));
     let clock = Clock::start();
     let coordinator = Coordinator::open(
         &home,
@@ -63,7 +66,7 @@ pub(crate) fn serve(dir: &Path, listen: SocketAddr) -> anyhow::Result<()> {
         clock.now(),
     )?;
     let store = BlobStore::open(blobs_path(&home))?;
-    let server = Server::new(coordinator, store, trust.clone(), clock, true);
+    let server = Server::new(coordinator, store, membership, clock, true);
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
     runtime.block_on(async {
         let config = transport::Config::default();

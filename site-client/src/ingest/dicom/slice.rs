@@ -43,7 +43,6 @@ pub struct Slice {
 
 /// How stored values are coded.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[expect(missing_docs, reason = "the attributes of PS3.3 C.7.6.3")]
 pub struct Coding {
     pub bits_allocated: u16,
     pub bits_stored: u16,
