@@ -119,11 +119,17 @@ impl Link {
         let end = ending.clone();
         let (chunk_pipe, chunk_routes) = (Arc::clone(&pipe), Arc::clone(&routes));
         tokio::spawn(async move {
-            tokio::select! {
-                () = router.run(arriving) => {}
-                () = pulse.run() => {}
-                () = route_chunks(chunks_arriving, &chunk_pipe, &chunk_routes) => {}
-                _ = end.wait() => {}
+            let routing = router.run(arriving);
+            tokio::pin!(routing);
+            let is_drained = tokio::select! {
+                () = &mut routing => true,
+                () = pulse.run() => false,
+                () = route_chunks(chunks_arriving, &chunk_pipe, &chunk_routes) => false,
+                _ = end.wait() => false,
+            };
+            // What arrived before the end is still handed on.
+            if !is_drained {
+                let _ = tokio::time::timeout(DRAIN_TIMEOUT, routing).await;
             }
             chunk_routes.clear();
         });
@@ -208,6 +214,11 @@ impl Link {
     /// Bytes of chunks handed to the network so far, whether or not they arrived.
     pub fn chunk_bytes_sent(&self) -> u64 {
         self.0.chunk_bytes_sent.load(Ordering::Relaxed)
+    }
+
+    /// Why it has ended, if it has.
+    pub(crate) fn end(&self) -> Option<LinkError> {
+        self.0.ending.get()
     }
 
     /// Waits until the peer was heard, and so has let us in.
@@ -452,6 +463,8 @@ fn open<T: Statement>(
 
 /// Messages that may wait for the application.
 const INBOX_LEN: usize = 64;
+/// Longest time for handing on what arrived before the end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Chunks of a QUIC connection that are read at once.
 const QUIC_CHUNKS: usize = 2;
 /// Messages that may wait for one transfer: an outline of 1 TiB has 256 pages.

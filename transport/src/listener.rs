@@ -21,8 +21,7 @@ use crate::quic::{self, QuicPipe};
 use crate::tcp::{self, TcpPipe};
 use crate::{clock, socket};
 
-/// Accepts links. Dropped, it accepts no more; the links it gave live on over TCP, and end over
-/// QUIC, whose packets all pass through its socket.
+/// Accepts links. Dropped, it accepts no more; the links it gave live on.
 #[derive(Debug)]
 pub struct Listener {
     links: mpsc::Receiver<Link>,

@@ -201,11 +201,14 @@ async fn read<S: AsyncRead + Unpin>(mut stream: S, credit: Arc<Semaphore>, inbox
             }
         }
     };
-    let error = tokio::select! {
-        error = pump => error,
-        _ = ending.wait() => return,
-    };
-    ending.set(error);
+    tokio::select! {
+        error = pump => return ending.set(error),
+        _ = ending.wait() => {}
+    }
+    // Closing a socket with unread bytes would reset it, and lose our last words on the way.
+    let mut unread = vec![0; READ_LEN];
+    let drain = async { while stream.read(&mut unread).await.is_ok_and(|len| len > 0) {} };
+    let _ = tokio::time::timeout(GOODBYE_TIMEOUT, drain).await;
 }
 
 #[derive(Default)]

@@ -8,7 +8,7 @@ use protocol::message::{Have, Manifest, Reason, Receipt, Rejection, Resend, Subj
 use protocol::transfer::{Accepted, BlobRef, ChunkHeader, Receiver, Sender};
 use protocol::{Message, Signed};
 use tokio::sync::{mpsc, watch};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 
 use crate::clock;
 use crate::error::TransferError;
@@ -215,20 +215,23 @@ async fn receive_to_store(
     };
     tokio::pin!(intake);
     let forwarded: Result<(), TransferError> = tokio::select! {
-        done = &mut intake => return done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())),
+        done = &mut intake => {
+            let done = join(done);
+            // Cut short by the end of the link: then that is the reason.
+            return match (link.end(), done) {
+                (Some(error), Err(TransferError::Peer(_))) => Err(error.into()),
+                (_, done) => done,
+            };
+        }
         forwarded = forward => forwarded,
         error = link.ended() => Err(error.into()),
     };
     // Without its route the intake ends, and what it wrote stays for the next link.
     drop(guard);
     drop(to_send);
-    let done = intake
-        .await
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-    if done.is_ok() {
-        done
-    } else {
-        forwarded.and(done)
+    match join(intake.await) {
+        Ok(()) => Ok(()),
+        done => forwarded.and(done),
     }
 }
 
@@ -295,9 +298,13 @@ async fn read_chunk(
 ) -> Result<Option<(u64, Vec<u8>)>, TransferError> {
     let Some(chunk) = chunk else { return Ok(None) };
     let blob = blob.clone();
-    let read = spawn_blocking(move || blob.chunk(chunk)).await;
-    let read = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    let read = join(spawn_blocking(move || blob.chunk(chunk)).await);
     Ok(Some((chunk, read?)))
+}
+
+/// What a blocking task gave; its panic goes on here.
+fn join<T>(result: Result<T, JoinError>) -> T {
+    result.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 async fn receive(

@@ -1,7 +1,6 @@
 //! A blob being received.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -81,16 +80,6 @@ impl Partial {
     pub(crate) fn finish(self, outline: &Outline) -> Result<(), StoreError> {
         self.file.sync_all().map_err(StoreError::io("sync blob"))?;
         self.store.adopt(&self.path, outline)
-    }
-
-    /// Removes it: it is not wanted.
-    pub(crate) fn discard(self) -> Result<(), StoreError> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::io("remove partial blob")(error))
-            }
-            _ => Ok(()),
-        }
     }
 }
 

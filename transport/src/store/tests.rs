@@ -196,12 +196,3 @@ fn an_abandoned_writer_leaves_nothing() {
     drop(writer);
     assert!(read_dir(&folder.path().join(PARTIAL)).unwrap().is_empty());
 }
-
-#[test]
-fn discarding_a_partial_blob_leaves_nothing() {
-    let (folder, store) = store();
-    let mut partial = store.partial(BlobRef::of(b"abc")).unwrap();
-    partial.write(0..1, b"a").unwrap();
-    partial.discard().unwrap();
-    assert!(read_dir(&folder.path().join(PARTIAL)).unwrap().is_empty());
-}
