@@ -387,7 +387,9 @@ fn built_in_sites_are_valid_and_broken_ones_are_named() {
             "scanner.noise_hu",
         ),
         (
-            error(|p| drop(p.population.disease.remove(&Disease::Sah))),
+            error(|p| {
+                p.population.disease.remove(&Disease::Sah);
+            }),
             "no entry for SAH",
         ),
         (

@@ -84,7 +84,7 @@ fn a_flipped_bit_on_disk_is_an_error_that_names_the_chunk() {
         blob.verify(),
         Err(StoreError::Damaged { chunk: 1, .. })
     ));
-    assert!(matches!(blob.read(5..6), Ok(_)));
+    assert!(blob.read(5..6).is_ok());
 }
 
 #[test]
