@@ -10,6 +10,8 @@ use crate::signed::Signed;
 mod rejection;
 mod run;
 mod session;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 pub use rejection::{Reason, Rejection, Subject};

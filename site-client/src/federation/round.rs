@@ -299,3 +299,6 @@ fn scatter(layout: &Layout, params: &Params) -> [Vec<f32>; 3] {
     }
     parts
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,11 +105,15 @@ pub enum Action {
 /// ```
 ///
 /// A task that is asked for again goes on from where it is: a result that is ready is sent again,
-/// byte for byte, and never trained again. Another task replaces this one.
+/// byte for byte, and never trained again. Another task replaces this one; but the fate of a result
+/// that is ready is settled first, because what the site carries into its next round depends on
+/// whether this one counted.
 #[derive(Clone, Debug)]
 pub struct Session {
     state: State,
     connected: bool,
+    /// Begins when the fate of the current result is known; asked for again on the next link.
+    next: Option<Task>,
     actions: VecDeque<Action>,
 }
 
@@ -119,6 +123,7 @@ impl Session {
         let mut session = Self {
             state,
             connected: false,
+            next: None,
             actions: VecDeque::new(),
         };
         if let Some((task, Working::Running)) = &session.state.current {
@@ -141,7 +146,7 @@ impl Session {
                     self.go_on();
                 }
             }
-            Event::Disconnected => self.connected = false,
+            Event::Disconnected => (self.connected, self.next) = (false, None),
             Event::Failed(task, reason) => {
                 if self.is_at(&task, &Working::Running) {
                     self.advance(Working::Given(reason));
@@ -163,6 +168,7 @@ impl Session {
                 {
                     let ready = ready.clone();
                     self.advance(Working::Delivered(ready));
+                    self.begin_next();
                 }
             }
             Event::Refused(blob, reason) => {
@@ -171,7 +177,11 @@ impl Session {
                     && ready.blob == blob
                 {
                     self.advance(Working::Given(reason));
-                    self.go_on();
+                    if self.next.is_some() {
+                        self.begin_next();
+                    } else {
+                        self.go_on();
+                    }
                 }
             }
             Event::Withdrawn => self.withdrawn(),
@@ -200,11 +210,21 @@ impl Session {
                 self.go_on();
             }
             Some((current, _)) if *current == task => self.go_on(),
+            Some((_, Working::Ready(_))) => {
+                self.next = Some(task);
+                self.go_on();
+            }
             Some((_, Working::Running)) => {
                 self.actions.push_back(Action::Cancel);
                 self.begin(task);
             }
             _ => self.begin(task),
+        }
+    }
+
+    fn begin_next(&mut self) {
+        if let Some(task) = self.next.take() {
+            self.begin(task);
         }
     }
 
@@ -263,3 +283,6 @@ impl Session {
         matches!(&self.state.current, Some((current, at)) if current == task && at == working)
     }
 }
+
+#[cfg(test)]
+mod tests;

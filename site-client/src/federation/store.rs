@@ -326,3 +326,6 @@ const CARRIED: &str = "carried";
 const KEPT: &str = "kept";
 const REPORTS: &str = "reports";
 const KEEP: &str = "keep";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+use protocol::plan::Plan;
+
+use super::*;
+
+fn config(tail: &str) -> Config {
+    let text = format!(
+        r#"
+        name = "test"
+        objective = "dino"
+        model = "vit"
+        preset = "tiny"
+        initial = "{}"
+        rounds = 4
+        statistics = ["center"]
+        local_parameters = ["*.norm"]
+        cohort = {{ rule = "full", sites = ["a"] }}
+        local = {{ steps = 10, batch_size = 1 }}
+        schedule = {{ learning_rate = {{ peak = 0.1 }} }}
+        {tail}
+        "#,
+        "0".repeat(64)
+    );
+    Plan::parse(text.as_bytes()).unwrap().config().clone()
+}
+
+fn schema() -> Schema {
+    Params::from_tensors([
+        ("a.norm".to_owned(), vec![2], vec![0.0; 2]),
+        ("b.weight".to_owned(), vec![2, 2], vec![0.0; 4]),
+        ("center".to_owned(), vec![1], vec![0.0]),
+        ("d.weight".to_owned(), vec![1], vec![0.0]),
+    ])
+    .unwrap()
+    .schema()
+    .clone()
+}
+
+fn layout(config: &Config) -> Layout {
+    Layout::new(
+        schema()
+            .tensors()
+            .iter()
+            .map(|spec| (spec.name(), spec.elements())),
+        config,
+    )
+}
+
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes
+        .chunks(4)
+        .map(|four| f32::from_le_bytes(four.try_into().unwrap()))
+        .collect()
+}
+
+/// Weights 1 to 5, center 6, local 7 and 8, and what the plan adds.
+fn model(extra: &[f32]) -> Vec<u8> {
+    bytes(&[&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], extra].concat())
+}
+
+fn trained(start: &Started, by: f32) -> Trained {
+    let (schema, mut values) = start.params.clone().into_parts();
+    for value in &mut values {
+        *value += by;
+    }
+    let params = Params::new(schema, values).unwrap();
+    Trained {
+        params,
+        teacher: None,
+        examples: 3,
+        steps: 10,
+        learning_rate_sum: 0.5,
+    }
+}
+
+#[test]
+fn tensors_find_their_places_and_the_update_holds_what_changed() {
+    let config = config("dino = { teacher = \"local\" }");
+    let layout = layout(&config);
+    let nothing = Carried::default();
+    let start = start(&config, &schema(), &layout, &model(&[]), &nothing).unwrap();
+    assert_eq!(start.params.tensor("a.norm"), Some(&[7.0, 8.0][..]));
+    assert_eq!(
+        start.params.tensor("b.weight"),
+        Some(&[1.0, 2.0, 3.0, 4.0][..])
+    );
+    assert_eq!(start.params.tensor("center"), Some(&[6.0][..]));
+    assert_eq!(start.params.tensor("d.weight"), Some(&[5.0][..]));
+    let finished = finish(&config, &layout, &start, &trained(&start, 0.5), &nothing, 1).unwrap();
+    assert_eq!(floats(&finished.update), [0.5; 6]);
+    assert_eq!(finished.update.len() as u64, layout.update_bytes());
+    assert!((finished.norm - (5.0_f64 * 0.25).sqrt()).abs() < 1e-12);
+    assert_eq!(finished.carried.local, [7.5, 8.5]);
+}
+
+#[test]
+fn local_tensors_go_on_from_the_sites_own() {
+    let config = config("dino = { teacher = \"local\" }");
+    let carried = Carried {
+        local: vec![-1.0, -2.0],
+        ..Carried::default()
+    };
+    let start = start(&config, &schema(), &layout(&config), &model(&[]), &carried).unwrap();
+    assert_eq!(start.params.tensor("a.norm"), Some(&[-1.0, -2.0][..]));
+}
+
+#[test]
+fn the_teacher_comes_from_where_the_plan_says() {
+    let own = Carried {
+        teacher: Some(vec![10.0; 5]),
+        ..Carried::default()
+    };
+    for (dino, extra, carried, expected) in [
+        ("{}", &[9.0_f32; 5][..], &own, 9.0),
+        ("{ teacher = \"local\" }", &[], &own, 10.0),
+        ("{ teacher = \"local\" }", &[], &Carried::default(), 1.0),
+        (
+            "{ teacher = \"local-resync\", resync = 0.5 }",
+            &[],
+            &own,
+            5.5,
+        ),
+    ] {
+        let config = config(&format!("dino = {dino}"));
+        let layout = layout(&config);
+        let start = start(&config, &schema(), &layout, &model(extra), carried).unwrap();
+        let teacher = start.teacher.unwrap();
+        assert_eq!(teacher.tensor("b.weight").unwrap()[0], expected, "{dino}");
+        assert!(teacher.tensor("center").is_none());
+    }
+}
+
+#[test]
+fn scaffold_corrects_by_the_difference_of_controls() {
+    let config = config(
+        "dino = { teacher = \"local\" }\nstrategy = { name = \"scaffold\", server_learning_rate = 1.0 }",
+    );
+    let layout = layout(&config);
+    let own = Carried {
+        control: Some(vec![0.25; 5]),
+        ..Carried::default()
+    };
+    let start = start(&config, &schema(), &layout, &model(&[1.0; 5]), &own).unwrap();
+    assert_eq!(start.correction, Some(vec![0.75; 5]));
+    let finished = finish(&config, &layout, &start, &trained(&start, 0.5), &own, 1).unwrap();
+    // cₖ⁺ = cₖ − c + (x − y)/Ση = 0.25 − 1 − 0.5/0.5, so the change is −2.
+    assert_eq!(&floats(&finished.update)[6..], [-2.0; 5]);
+    assert_eq!(finished.carried.control, Some(vec![-1.75; 5]));
+}
+
+#[test]
+fn fedema_mixes_by_divergence_and_keeps_its_first_scale() {
+    let config =
+        config("dino = { teacher = \"local\" }\nstrategy = { name = \"fedema\", tau = 0.5 }");
+    let layout = layout(&config);
+    let first = start(
+        &config,
+        &schema(),
+        &layout,
+        &model(&[]),
+        &Carried::default(),
+    )
+    .unwrap();
+    assert_eq!(first.params.tensor("d.weight"), Some(&[5.0][..]));
+    let done = trained(&first, 2.0);
+    let carried = finish(&config, &layout, &first, &done, &Carried::default(), 1)
+        .unwrap()
+        .carried;
+    assert_eq!(
+        carried.previous.as_deref(),
+        Some(&[3.0, 4.0, 5.0, 6.0, 7.0][..])
+    );
+    // At the first synchronization the mixing rate is τ: halfway between own and global.
+    let second = start(&config, &schema(), &layout, &model(&[]), &carried).unwrap();
+    assert!((second.params.tensor("d.weight").unwrap()[0] - 6.0).abs() < 1e-5);
+    let carried = finish(
+        &config,
+        &layout,
+        &second,
+        &trained(&second, 0.0),
+        &carried,
+        1,
+    )
+    .unwrap()
+    .carried;
+    // Half as far away now, so half the rate: 5 + 0.25 · 1.
+    let third = start(&config, &schema(), &layout, &model(&[]), &carried).unwrap();
+    assert!((third.params.tensor("d.weight").unwrap()[0] - 5.25).abs() < 1e-5);
+}
+
+#[test]
+fn lossy_updates_carry_their_loss_to_the_next_round() {
+    let config = config("dino = { teacher = \"local\" }\nencoding = { update = \"bf16\" }");
+    let layout = layout(&config);
+    let nothing = Carried::default();
+    let start = start(&config, &schema(), &layout, &model(&[]), &nothing).unwrap();
+    let done = trained(&start, 0.001);
+    let finished = finish(&config, &layout, &start, &done, &nothing, 1).unwrap();
+    let residual = finished.carried.residual.unwrap();
+    let mut decoded = vec![0.0; 5];
+    Encoding::Bf16
+        .decode(&finished.update[..10], &mut decoded)
+        .unwrap();
+    for ((&before, &sent), (&after, lost)) in start
+        .anchor
+        .iter()
+        .zip(&decoded)
+        .zip(done.params.values()[2..].iter().zip(&residual))
+    {
+        // The last tensor follows the center in the schema; its values agree all the same.
+        let delta = if after > 6.0 {
+            5.001_f32 - 5.0
+        } else {
+            after - before
+        };
+        assert!((sent + lost - delta).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn a_model_of_another_size_is_refused() {
+    let config = config("dino = { teacher = \"local\" }");
+    let result = start(
+        &config,
+        &schema(),
+        &layout(&config),
+        &[0; 12],
+        &Carried::default(),
+    );
+    let message = result.err().unwrap().to_string();
+    assert_eq!(message, "model: expected 32 bytes, found 12");
+}
