@@ -4,6 +4,7 @@ mod approve_plan;
 mod attention;
 mod describe;
 mod doctor;
+mod egress;
 mod embed;
 mod enroll;
 mod evaluate;
@@ -19,6 +20,7 @@ mod pretrain;
 mod probe;
 mod report;
 mod reproduce;
+mod run;
 mod split;
 mod stand_in;
 mod sweep;
@@ -38,6 +40,8 @@ pub(crate) enum Command {
     Describe(describe::Args),
     /// Check identity, machine and network, and say what to ask for. Not while `run` is connected.
     Doctor(doctor::Args),
+    /// Print what left this site.
+    Egress(egress::Args),
     /// Embed preprocessed volumes with any released or own weights.
     Embed(embed::Args),
     /// Join a consortium: make a key, ask for a certificate, take the answer.
@@ -68,6 +72,8 @@ pub(crate) enum Command {
     Report(report::Args),
     /// Run the paper's whole single-site study.
     Reproduce(reproduce::Args),
+    /// Take part in the runs of a consortium.
+    Run(run::Args),
     /// Split a cohort by patient, or check or take over a split.
     Split(split::Args),
     /// Take part in rounds without model or data, to test a coordinator and a network.
@@ -85,6 +91,7 @@ impl Command {
             Self::Attention(args) => attention::run(args),
             Self::Describe(args) => describe::run(args),
             Self::Doctor(args) => doctor::run(args),
+            Self::Egress(args) => egress::run(args),
             Self::Embed(args) => embed::run(args),
             Self::Enroll(args) => enroll::run(args),
             Self::Evaluate(args) => evaluate::run(args),
@@ -98,6 +105,7 @@ impl Command {
             Self::Preprocess(args) => preprocess::run(args),
             Self::Report(args) => report::run(args),
             Self::Reproduce(args) => reproduce::run(args),
+            Self::Run(args) => run::run(args),
             Self::Split(args) => split::run(args),
             Self::StandIn(args) => stand_in::run(args),
             Self::Pretrain(args) => pretrain::run(args),
