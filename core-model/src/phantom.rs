@@ -15,6 +15,8 @@ mod patient;
 mod population;
 mod random;
 mod scanner;
+#[cfg(test)]
+mod tests;
 
 pub use geometry::Vec3;
 pub use grid::Grid;

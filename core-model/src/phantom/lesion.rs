@@ -14,6 +14,9 @@ use mass::{Mark, Mass};
 /// Largest midline shift, mm.
 const MOST_SHIFT: f32 = 14.0;
 
+/// Midline shift from which the brain is pressed, mm.
+const PRESSES_SHIFT: f32 = 2.5;
+
 /// All lesions of one patient and what they do to the brain as a whole.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lesions {
@@ -191,6 +194,11 @@ impl Lesions {
             }
         }
         sides
+    }
+
+    /// Whether something presses on the brain enough to be reported.
+    pub(crate) fn press(&self) -> bool {
+        self.shift.abs() >= PRESSES_SHIFT || self.masses.iter().any(Mass::presses)
     }
 
     /// Thickness of blood between skull and brain at a point: what pushes the cortex inward.

@@ -1,5 +1,7 @@
 //! A patient: who it is, what the head holds, and the scans made of it.
 
+use crate::ct::{Affine, Volume};
+
 use super::anatomy::{AIR_HU, Brain, Head};
 use super::geometry::{Vec3, inside, ramp, vec3};
 use super::grid::Grid;
@@ -52,6 +54,8 @@ pub struct Truth {
     pub midline_shift_mm: f32,
     /// Whether the shift is large enough to be called.
     pub midline_shift: bool,
+    /// Whether something presses on the brain.
+    pub mass_effect: bool,
 }
 
 impl Patient {
@@ -128,6 +132,7 @@ impl Patient {
             bleed_right,
             midline_shift_mm: self.lesions.shift,
             midline_shift: self.lesions.shift.abs() >= SHIFT_CALLED_MM,
+            mass_effect: self.lesions.press(),
         }
     }
 
@@ -143,10 +148,10 @@ impl Patient {
         Acquisition::draw(site, self.seed, self.index, number, self.head.semi_axes)
     }
 
-    /// A stream for what is written about the patient: dates, codes, errors of records.
+    /// Streams for what is written about the patient, by number: dates, codes, errors of records.
     #[must_use]
-    pub fn record_stream(&self) -> Stream {
-        Stream::new(self.seed, self.index, Purpose::Record, 0)
+    pub fn record_stream(&self, number: u32) -> Stream {
+        Stream::new(self.seed, self.index, Purpose::Record, number)
     }
 
     /// A cube of `n` voxels a side around the head, stretched as the released preprocessing
@@ -220,6 +225,16 @@ impl Patient {
         mask
     }
 
+    /// The rendered scan with its place in space.
+    ///
+    /// # Panics
+    /// Never: a grid has voxels, and its steps span space.
+    #[must_use]
+    pub fn volume(&self, scan: &Acquisition, grid: &Grid) -> Volume {
+        let affine = Affine::new(grid.affine()).expect("a grid's steps span space");
+        Volume::new(grid.shape(), affine, self.render(scan, grid)).expect("one HU per voxel")
+    }
+
     fn sample(&self, scan: &Acquisition, grid: &Grid, mut put: impl FnMut(&[Cell])) {
         let [ni, nj, nk] = grid.shape();
         let [step_i, step_j, step_k] = grid.steps();
@@ -283,6 +298,9 @@ impl Patient {
         if within < 1.0 {
             let outer = self.head.outer_hu(p, &at, h);
             cell.hu = outer + (cell.hu - outer) * within;
+            if within < 0.5 {
+                cell.lesion = None;
+            }
         }
         cell
     }

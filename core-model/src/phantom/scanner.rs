@@ -25,6 +25,8 @@ pub struct Acquisition {
     rotation: Rotation,
     translation: Vec3,
     kernel: f32,
+    /// Thickness of the slice profile, for grids that are not made of slices.
+    profile_mm: f32,
     offset_hu: f32,
     gain: f32,
     pub(crate) cupping_hu: f32,
@@ -70,11 +72,41 @@ impl Acquisition {
             rotation: Rotation::from_degrees(pitch, roll, yaw),
             translation,
             kernel: stream.within(scanner.kernel),
+            profile_mm: scanner.slices[slices].thickness_mm,
             offset_hu: stream.normal(scanner.offset_hu[0], scanner.offset_hu[1]),
             gain: stream.normal(scanner.gain[0], scanner.gain[1]),
             cupping_hu: stream.within(scanner.cupping_hu),
             headrest: headrest.then_some(rest),
             noise: Stream::new(seed, patient, Purpose::Noise, number),
+        }
+    }
+
+    /// A scanner without error: no noise, blur, tilt or headrest, the head straight in its middle.
+    /// What it shows is the anatomy itself.
+    #[must_use]
+    pub fn ideal() -> Self {
+        let machine = Machine {
+            manufacturer: "simulated".to_owned(),
+            model: "ideal".to_owned(),
+            kernel: "none".to_owned(),
+            kvp: 120,
+            weight: 1.0,
+        };
+        Self {
+            machine,
+            thickness_mm: 1.0,
+            tilt_deg: 0.0,
+            noise_hu: 0.0,
+            field_of_view: 1.0,
+            rotation: Rotation::from_degrees(0.0, 0.0, 0.0),
+            translation: Vec3::default(),
+            kernel: 0.0,
+            profile_mm: 0.0,
+            offset_hu: 0.0,
+            gain: 1.0,
+            cupping_hu: 0.0,
+            headrest: None,
+            noise: Stream::new(0, 0, Purpose::Noise, 0),
         }
     }
 
@@ -119,7 +151,7 @@ impl Acquisition {
             } else if grid.is_sliced() {
                 0.0
             } else {
-                self.thickness_mm / FWHM / step
+                self.profile_mm / FWHM / step
             };
             if sigma > 0.15 {
                 convolve(voxels_hu, shape, axis, blur(sigma), &mut line);

@@ -195,6 +195,11 @@ impl Mass {
         lateral * share * (self.radius - free).max(0.0) * self.push.max(0.0) * 3.0
     }
 
+    /// Whether it is large enough to press on its surroundings visibly.
+    pub(crate) fn presses(&self) -> bool {
+        self.push * self.radius > 4.0
+    }
+
     /// Where the tissue at `p` lay before the mass grew, and how far it closes the sulci there.
     #[inline]
     pub(crate) fn displace(&self, p: Vec3) -> (Vec3, f32) {
