@@ -2,12 +2,16 @@
 
 mod approve_plan;
 mod attention;
+mod describe;
 mod embed;
 mod enroll;
 mod init;
+mod labels;
 mod metrics;
+mod phantom;
 mod preprocess;
 mod report;
+mod split;
 mod stand_in;
 
 use clap::Subcommand;
@@ -19,18 +23,26 @@ pub(crate) enum Command {
     ApprovePlan(approve_plan::Args),
     /// Draw what models look at over a scan, and write it as NIfTI.
     Attention(attention::Args),
+    /// Print the table of characteristics of a cohort.
+    Describe(describe::Args),
     /// Embed preprocessed volumes with any released or own weights.
     Embed(embed::Args),
     /// Join a consortium: make a key, ask for a certificate, take the answer.
     Enroll(enroll::Args),
     /// Make the first checkpoint of a run.
     Init(init::Args),
+    /// Make labels.csv from health records, RSNA 2019 or CQ500.
+    Labels(labels::Args),
     /// Print AUC, average precision, intervals and tests of a predictions table.
     Metrics(metrics::Args),
+    /// Simulate a cohort with known truth.
+    Phantom(phantom::Args),
     /// Turns NIfTI scans into model input: one file, or a cohort into its cache.
     Preprocess(preprocess::Args),
     /// Write one page with all figures and tables of runs.
     Report(report::Args),
+    /// Split a cohort by patient, or check or take over a split.
+    Split(split::Args),
     /// Take part in rounds without model or data, to test a coordinator and a network.
     #[command(hide = true)]
     StandIn(stand_in::Args),
@@ -42,12 +54,16 @@ impl Command {
         match self {
             Self::ApprovePlan(args) => approve_plan::run(args),
             Self::Attention(args) => attention::run(args),
+            Self::Describe(args) => describe::run(args),
             Self::Embed(args) => embed::run(args),
             Self::Enroll(args) => enroll::run(args),
             Self::Init(args) => init::run(args),
+            Self::Labels(args) => labels::run(args),
             Self::Metrics(args) => metrics::run(args),
+            Self::Phantom(args) => phantom::run(args),
             Self::Preprocess(args) => preprocess::run(args),
             Self::Report(args) => report::run(args),
+            Self::Split(args) => split::run(args),
             Self::StandIn(args) => stand_in::run(args),
         }
     }

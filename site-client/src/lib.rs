@@ -4,6 +4,7 @@
 //! one patient, or a name.
 
 pub mod clock;
+pub mod cohort;
 pub mod device;
 pub mod embed;
 pub mod evaluate;
