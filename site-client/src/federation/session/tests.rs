@@ -34,11 +34,11 @@ fn running() -> Session {
 }
 
 fn persisted(actions: &[Action]) -> State {
-    let states = actions.iter().filter_map(|action| match action {
+    let mut states = actions.iter().filter_map(|action| match action {
         Action::Persist(state) => Some(state.clone()),
         _ => None,
     });
-    states.last().expect("something was persisted")
+    states.next_back().expect("something was persisted")
 }
 
 #[test]
