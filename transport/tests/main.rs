@@ -1,0 +1,11 @@
+//! Real connections on loopback (abuse of them is a binary of its own, for its memory):
+//!
+//! * `blobs`: both paths, both ways, resumed over connection kills
+//! * `paths`: fallback, proxy, lossy links, a changing address
+//! * `peers`: who is let in, cut off, or turned away
+
+mod blobs;
+mod harness;
+mod pair;
+mod paths;
+mod peers;
