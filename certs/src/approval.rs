@@ -7,7 +7,7 @@ use pkcs8::der::pem::LineEnding;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::certificate::RootCertificate;
+use crate::certificate::{Leaf, RootCertificate};
 use crate::consortium::Consortium;
 use crate::error::Error;
 use crate::files;
@@ -60,8 +60,11 @@ impl Approval {
                 .and_then(Result::ok)
                 .ok_or_else(|| refused("without the site's and the root's certificate"))
         };
+        let certificate = next()?;
+        // Whether it is for us is checked later; that it is a certificate of ours is checked here.
+        Leaf::read(&certificate)?;
         Ok(Self {
-            certificate: next()?,
+            certificate,
             root: RootCertificate::from_der(next()?)?,
             consortium: bytes[start..].to_vec(),
         })

@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod blobs;
 pub mod driver;
 pub mod journal;
+pub mod membership;
 pub mod run;
 pub mod service;
 pub mod web;

@@ -2,6 +2,7 @@
 
 mod approve_plan;
 mod attention;
+mod doctor;
 mod embed;
 mod enroll;
 mod init;
@@ -19,6 +20,8 @@ pub(crate) enum Command {
     ApprovePlan(approve_plan::Args),
     /// Draw what models look at over a scan, and write it as NIfTI.
     Attention(attention::Args),
+    /// Check identity, machine and network, and say what to ask for. Not while `run` is connected.
+    Doctor(doctor::Args),
     /// Embed preprocessed volumes with any released or own weights.
     Embed(embed::Args),
     /// Join a consortium: make a key, ask for a certificate, take the answer.
@@ -42,6 +45,7 @@ impl Command {
         match self {
             Self::ApprovePlan(args) => approve_plan::run(args),
             Self::Attention(args) => attention::run(args),
+            Self::Doctor(args) => doctor::run(args),
             Self::Embed(args) => embed::run(args),
             Self::Enroll(args) => enroll::run(args),
             Self::Init(args) => init::run(args),

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod device;
+pub mod doctor;
 pub mod embed;
 pub mod evaluate;
 pub mod federation;

@@ -194,6 +194,23 @@ fn approval_for_another_site_or_with_an_older_file_is_refused() {
 }
 
 #[test]
+fn approval_whose_certificate_is_not_one_is_refused() {
+    let hospital = Hospital::new();
+    hospital
+        .site
+        .enroll(&id("mgh"), &hospital.root, None)
+        .unwrap();
+    let mut approval = hospital.approve();
+    assert_eq!(
+        Approval::read(&approval.to_bytes().unwrap()).unwrap(),
+        approval
+    );
+    // Found by fuzzing: what is no certificate was read, and refused later only.
+    approval.certificate = CertificateDer::from(vec![0x30, 0x00]);
+    assert!(Approval::read(&approval.to_bytes().unwrap()).is_err());
+}
+
+#[test]
 fn files_with_secrets_are_0600_and_a_looser_mode_is_refused() {
     let hospital = Hospital::new();
     hospital

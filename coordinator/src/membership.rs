@@ -1,0 +1,220 @@
+//! Membership while the coordinator runs: follows the consortium file, answers renewals.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use certs::{AuthorityHome, Error, Passphrase, Trust, VerifiedPeer};
+use protocol::bounded::{List, Text};
+use protocol::message::{Reason, Rejection, Renew, Renewed, Subject};
+use protocol::{Message, Timestamp};
+
+/// The coordinator's directory, and what the running process believes of it.
+///
+/// `approve` and `revoke` are other processes: they write the next consortium file, and
+/// [`follow`](Self::follow) makes this process believe it. Links check their peers against the same
+/// [`Trust`] at each heartbeat, so a revoked site is cut within one interval and one heartbeat.
+#[derive(Debug)]
+pub struct Membership {
+    home: AuthorityHome,
+    trust: Trust,
+    passphrase: Option<Passphrase>,
+}
+
+impl Membership {
+    /// Takes the directory, the trust that links check their peers against, and what opens the keys.
+    pub fn new(home: AuthorityHome, trust: Trust, passphrase: Option<Passphrase>) -> Self {
+        Self {
+            home,
+            trust,
+            passphrase,
+        }
+    }
+
+    /// Reads the consortium file again; `true` if it is newer than the one believed.
+    ///
+    /// # Errors
+    /// [`Error`] if it cannot be read, or must not be believed; then nothing changes.
+    pub fn refresh(&self) -> Result<bool, Error> {
+        let newest = self.home.home().trust()?.consortium();
+        Ok(self.trust.update(newest.as_bytes())?)
+    }
+
+    /// Refreshes for ever. What fails is logged, and tried again.
+    pub async fn follow(self: Arc<Self>, every: Duration) {
+        let mut ticks = tokio::time::interval(every);
+        loop {
+            ticks.tick().await;
+            let this = Arc::clone(&self);
+            match tokio::task::spawn_blocking(move || this.refresh()).await {
+                Ok(Ok(true)) => {
+                    let version = self.trust.consortium().version();
+                    tracing::info!(version, "consortium file changed");
+                }
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => tracing::error!(%error, "consortium file not believed"),
+                Err(error) => tracing::error!(%error, "consortium file not read"),
+            }
+        }
+    }
+
+    /// Answers a peer that asks for its next certificate. Reads and writes files.
+    pub fn answer(&self, peer: &VerifiedPeer, renew: &Renew, now: Timestamp) -> Message {
+        let answer = self
+            .home
+            .answer_renewal(peer, &renew.request, self.passphrase.as_ref(), now);
+        let renewed = answer
+            .map_err(|error| error.to_string())
+            .and_then(|approval| {
+                let certificate = List::new(approval.certificate.to_vec());
+                certificate.map_err(|error| error.to_string())
+            });
+        match renewed {
+            Ok(certificate) => {
+                tracing::info!(peer = %peer.id(), "certificate renewed");
+                Renewed { certificate }.into()
+            }
+            Err(why) => {
+                tracing::warn!(peer = %peer.id(), why, "certificate not renewed");
+                let reason = Reason::Invalid {
+                    defect: Text::lossy("renew by hand"),
+                };
+                Rejection {
+                    subject: Subject::Renewal,
+                    reason,
+                }
+                .into()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use certs::{Approval, Home, Identity, Refusal};
+    use protocol::Role;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_795_464_000_000);
+
+    struct Scene {
+        _dir: tempfile::TempDir,
+        membership: Membership,
+        site: Home,
+        identity: Identity,
+        peer: VerifiedPeer,
+    }
+
+    /// A running coordinator, and a site that is connected to it.
+    fn scene() -> Scene {
+        let dir = tempfile::tempdir().unwrap();
+        let home = AuthorityHome::new(dir.path().join("coordinator"));
+        let coordinator = "coordinator".parse().unwrap();
+        let authority = home
+            .found("headct".parse().unwrap(), &coordinator, None, NOW)
+            .unwrap();
+        let site = Home::new(dir.path().join("site"));
+        let pin = authority.root().fingerprint().into();
+        let request = site.enroll(&"mgh".parse().unwrap(), &pin, None).unwrap();
+        let approval = home.approve(&request, Role::Site, None, NOW).unwrap();
+        site.accept(
+            &Approval::read(&std::fs::read(approval).unwrap()).unwrap(),
+            NOW,
+        )
+        .unwrap();
+        let (identity, _) = site.open(None).unwrap();
+        let trust = home.home().trust().unwrap();
+        let peer = trust
+            .client(std::slice::from_ref(identity.certificate()), NOW)
+            .unwrap();
+        let membership = Membership::new(home, trust, None);
+        Scene {
+            _dir: dir,
+            membership,
+            site,
+            identity,
+            peer,
+        }
+    }
+
+    #[test]
+    fn revocation_by_another_process_is_believed_after_a_refresh() {
+        let Scene {
+            membership,
+            peer,
+            _dir,
+            ..
+        } = scene();
+        assert!(!membership.refresh().unwrap(), "nothing changed yet");
+        let other = AuthorityHome::new(membership.home.home().dir());
+        other.revoke(peer.id(), None, NOW).unwrap();
+        assert_eq!(membership.trust.check(&peer, NOW), Ok(()));
+        assert!(membership.refresh().unwrap());
+        let revoked = Refusal::Revoked { version: 4 };
+        assert_eq!(membership.trust.check(&peer, NOW), Err(revoked));
+    }
+
+    #[test]
+    fn older_consortium_file_put_back_is_not_believed() {
+        let Scene {
+            membership,
+            peer,
+            _dir,
+            ..
+        } = scene();
+        let path = membership.home.home().consortium_path();
+        let before = std::fs::read(&path).unwrap();
+        membership.home.revoke(peer.id(), None, NOW).unwrap();
+        assert!(membership.refresh().unwrap());
+        std::fs::write(&path, before).unwrap();
+        assert!(membership.refresh().is_err());
+        assert!(membership.trust.check(&peer, NOW).is_err(), "still revoked");
+    }
+
+    #[test]
+    fn connected_site_gets_its_next_certificate_and_keeps_it() {
+        let Scene {
+            membership,
+            site,
+            identity,
+            peer,
+            _dir,
+        } = scene();
+        let later = NOW + Duration::from_secs(61 * 86_400);
+        let request = List::new(identity.renewal_request().unwrap()).unwrap();
+        let Message::Renewed(Renewed { certificate }) =
+            membership.answer(&peer, &Renew { request }, later)
+        else {
+            panic!("not renewed");
+        };
+        assert!(
+            membership.refresh().unwrap(),
+            "the expiry is in the consortium file"
+        );
+        let der = certificate.to_vec();
+        let renewed = site
+            .renew(&identity, &membership.trust, der, later)
+            .unwrap();
+        assert!(renewed.expires() > identity.expires());
+    }
+
+    #[test]
+    fn request_that_is_not_the_peers_own_is_rejected() {
+        let Scene {
+            membership,
+            peer,
+            _dir,
+            ..
+        } = scene();
+        let request = List::new(scene().identity.renewal_request().unwrap()).unwrap();
+        let answer = membership.answer(&peer, &Renew { request }, NOW);
+        assert!(matches!(
+            answer,
+            Message::Rejection(Rejection {
+                subject: Subject::Renewal,
+                ..
+            })
+        ));
+        assert!(!membership.refresh().unwrap(), "nothing changed");
+    }
+}
