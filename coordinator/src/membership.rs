@@ -30,6 +30,11 @@ impl Membership {
         }
     }
 
+    /// What links check their peers against.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
     /// Reads the consortium file again; `true` if it is newer than the one believed.
     ///
     /// # Errors

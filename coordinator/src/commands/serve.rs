@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use coordinator::membership::Membership;
 use coordinator::service::{Clock, Coordinator, Halt, Options, Server, blobs_path};
 use coordinator::web;
 use tokio::net::TcpListener;
@@ -66,7 +68,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let clock = Clock::start();
     let coordinator = Coordinator::open(&directory, Arc::clone(&identity), options, clock.now())?;
     let store = BlobStore::open(blobs_path(&directory))?;
-    let server = Server::new(coordinator, store, trust.clone(), clock, args.until_idle);
+    let heartbeat = Duration::from_secs(config.heartbeat_seconds);
+    let membership = Arc::new(Membership::new(home, trust.clone(), passphrase));
+    let server = Server::new(
+        coordinator,
+        store,
+        Arc::clone(&membership),
+        clock,
+        args.until_idle,
+    );
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
     runtime.block_on(async {
         let listener = Listener::bind(args.listen, config, identity, trust).await?;
@@ -79,12 +89,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         tracing::info!(%sites, %people, "serving");
         println!("sites: {sites}");
         println!("status: http://{people}/");
+        let follow = tokio::spawn(membership.follow(heartbeat));
         let (stop, stopped) = watch::channel(false);
         let page = tokio::spawn(web::serve(page, server.overview(), token, wait(stopped)));
         let served = server.run(listener, interrupted()?).await;
         stop.send_replace(true);
         // Browsers keep event streams open; they are not waited for.
         page.abort();
+        follow.abort();
         served.map_err(anyhow::Error::from)
     })
 }

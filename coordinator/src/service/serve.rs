@@ -7,7 +7,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use certs::Trust;
 use protocol::bounded::{List, Text};
 use protocol::message::{
     Consortium, Manifest, Overview as OverviewMessage, Reason, Receipt, Rejection, Subject, Welcome,
@@ -22,6 +21,7 @@ use super::error::ServiceError;
 use super::fold::Folded;
 use super::overview::Overview;
 use crate::aggregate::inspect;
+use crate::membership::Membership;
 
 /// How long a drain waits for folds and for sites to hear of it.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -51,7 +51,7 @@ struct Arrived {
 pub struct Server {
     coordinator: Coordinator,
     store: BlobStore,
-    trust: Trust,
+    membership: Arc<Membership>,
     clock: Clock,
     links: HashMap<SiteId, (u64, Link)>,
     tasks: JoinSet<()>,
@@ -93,7 +93,7 @@ impl Server {
     pub fn new(
         coordinator: Coordinator,
         store: BlobStore,
-        trust: Trust,
+        membership: Arc<Membership>,
         clock: Clock,
         until_idle: bool,
     ) -> Self {
@@ -102,7 +102,7 @@ impl Server {
         Self {
             coordinator,
             store,
-            trust,
+            membership,
             clock,
             links: HashMap::new(),
             tasks: JoinSet::new(),
@@ -202,7 +202,7 @@ impl Server {
             serial,
             tell: self.tell.clone(),
             store: self.store.clone(),
-            trust: self.trust.clone(),
+            membership: Arc::clone(&self.membership),
             clock: self.clock,
             overview: self.overview.subscribe(),
         };
@@ -309,7 +309,7 @@ struct Reader {
     serial: u64,
     tell: mpsc::Sender<Told>,
     store: BlobStore,
-    trust: Trust,
+    membership: Arc<Membership>,
     clock: Clock,
     overview: watch::Receiver<Arc<Overview>>,
 }
@@ -333,7 +333,7 @@ impl Reader {
     async fn handle(&self, message: Message, transfers: &mut JoinSet<()>) -> Option<()> {
         match message {
             Message::Hello(hello) => {
-                let consortium = self.trust.consortium();
+                let consortium = self.membership.trust().consortium();
                 let welcome = Welcome {
                     software: Text::lossy(concat!("fmct-coordinator ", env!("CARGO_PKG_VERSION"))),
                     consortium_version: consortium.version(),
@@ -382,6 +382,13 @@ impl Reader {
                         self.link.send(Rejection { subject, reason }).await.ok()?;
                     }
                 }
+            }
+            Message::Renew(renew) => {
+                let (membership, now) = (Arc::clone(&self.membership), self.clock.now());
+                let peer = self.link.peer().clone();
+                let answer =
+                    tokio::task::spawn_blocking(move || membership.answer(&peer, &renew, now));
+                self.link.send(answer.await.ok()?).await.ok()?;
             }
             Message::Watch(watch) => {
                 transfers.spawn(show(self.link.clone(), self.overview.clone(), watch.follow));

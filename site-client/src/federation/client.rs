@@ -12,7 +12,7 @@ use protocol::bounded::{List, Text};
 use protocol::layout::{Layout, Part};
 use protocol::message::{
     Content, Failed, Hello, Join, Launch, Manifest, Metrics, Plan as PlanMessage, Reason,
-    Rejection, Status, Subject, TaskMetrics, UpdateFacts, Work,
+    Rejection, Renew, Status, Subject, TaskMetrics, UpdateFacts, Work,
 };
 use protocol::plan::Plan;
 use protocol::{BlobRef, Digest, Message, Signed};
@@ -63,12 +63,14 @@ pub async fn run(
         Arc::clone(&identity),
         trust.clone(),
     )
+    .map(Arc::new)
     .map_err(|error| FederationError::Trainer(error.to_string()))?;
     let blobs = BlobStore::open(config.directory.join("store"))
         .map_err(|error| FederationError::Trainer(error.to_string()))?;
     let (tell, mut told) = mpsc::channel(QUEUE);
     let egress = EgressLog::new(&config.directory);
     let mut site = Site {
+        connector: Arc::clone(&connector),
         identity,
         trust,
         trainer: Arc::new(Mutex::new(trainer)),
@@ -132,6 +134,7 @@ enum Told {
 
 struct Site {
     config: ClientConfig,
+    connector: Arc<Connector>,
     identity: Arc<Identity>,
     trust: Trust,
     trainer: Arc<Mutex<Box<dyn Trainer>>>,
@@ -173,7 +176,35 @@ impl Site {
         };
         // If the link has ended already, its reader says so.
         let _ = link.send(hello).await;
+        self.renew_if_due(&link).await;
         self.link = Some(link);
+    }
+
+    /// Asks for the next certificate when a third of this one's life is left.
+    async fn renew_if_due(&self, link: &Link) {
+        if !self.identity.renewal_due(clock::now()) {
+            return;
+        }
+        let request = self.identity.renewal_request().ok().map(List::new);
+        if let Some(Ok(request)) = request {
+            let _ = link.send(Renew { request }).await;
+        }
+    }
+
+    /// Shows the next certificate from the next connection on.
+    fn renewed(&mut self, certificate: Vec<u8>) {
+        let (home, now) = (&self.config.home, clock::now());
+        match home.renew(&self.identity, &self.trust, certificate, now) {
+            Ok(identity) => {
+                let until = certs::utc(identity.expires());
+                self.identity = Arc::new(identity);
+                match self.connector.set_identity(Arc::clone(&self.identity)) {
+                    Ok(()) => tracing::info!(until, "certificate renewed"),
+                    Err(error) => tracing::warn!(%error, "renewed certificate not used"),
+                }
+            }
+            Err(error) => tracing::warn!(%error, "renewed certificate refused"),
+        }
     }
 
     fn disconnected(&mut self) {
@@ -201,8 +232,14 @@ impl Site {
                 }
                 Ok(())
             }
+            Message::Renewed(renewed) => {
+                self.renewed(renewed.certificate.into_vec());
+                Ok(())
+            }
             Message::Plan(plan) => self.plan(link, plan).await,
             Message::Task(task) => {
+                // A connection may last longer than a certificate.
+                self.renew_if_due(link).await;
                 let Some(active) = &mut self.active else {
                     return Ok(());
                 };
