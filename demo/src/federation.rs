@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use burn::tensor::Device;
-use certs::Home;
+use certs::{AuthorityHome, Home};
 use coordinator::blobs::Blobs;
 use coordinator::journal::Journal;
+use coordinator::membership::Membership;
 use coordinator::service::{
     Clock, Coordinator, Initial, Options, Server, blobs_path, export_model, launch,
 };
@@ -63,7 +64,8 @@ pub(crate) fn serve(dir: &Path, listen: SocketAddr) -> anyhow::Result<()> {
         clock.now(),
     )?;
     let store = BlobStore::open(blobs_path(&home))?;
-    let server = Server::new(coordinator, store, trust.clone(), clock, true);
+    let membership = Membership::new(AuthorityHome::new(&home), trust.clone(), None);
+    let server = Server::new(coordinator, store, Arc::new(membership), clock, true);
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
     runtime.block_on(async {
         let config = transport::Config::default();
