@@ -100,13 +100,13 @@ impl Filter {
     /// The first rule they break.
     pub fn check(&self, slice: &Slice) -> Result<(), Reason> {
         let tags = &slice.acquisition;
-        if let (Some(parts), Some(found)) = (&self.body_parts, &tags.body_part) {
-            if !parts.iter().any(|part| found.eq_ignore_ascii_case(part)) {
-                return Err(Reason::BodyPart {
-                    found: found.clone(),
-                    expected: parts.clone(),
-                });
-            }
+        if let (Some(parts), Some(found)) = (&self.body_parts, &tags.body_part)
+            && !parts.iter().any(|part| found.eq_ignore_ascii_case(part))
+        {
+            return Err(Reason::BodyPart {
+                found: found.clone(),
+                expected: parts.clone(),
+            });
         }
         if self.contrast == Some(false) && tags.contrast {
             return Err(Reason::Contrast);

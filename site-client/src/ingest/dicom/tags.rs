@@ -18,7 +18,6 @@ pub(super) const SLICE_THICKNESS: Tag = Tag(0x0018, 0x0050);
 pub(super) const KVP: Tag = Tag(0x0018, 0x0060);
 pub(super) const CONVOLUTION_KERNEL: Tag = Tag(0x0018, 0x1210);
 pub(super) const CT_IMAGE_FRAME_TYPE_SEQUENCE: Tag = Tag(0x0018, 0x9329);
-pub(super) const STUDY_INSTANCE_UID: Tag = Tag(0x0020, 0x000D);
 pub(super) const SERIES_INSTANCE_UID: Tag = Tag(0x0020, 0x000E);
 pub(super) const INSTANCE_NUMBER: Tag = Tag(0x0020, 0x0013);
 pub(super) const IMAGE_POSITION_PATIENT: Tag = Tag(0x0020, 0x0032);
