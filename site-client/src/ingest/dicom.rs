@@ -13,4 +13,4 @@ mod tags;
 pub use assemble::{Assembled, Flag, assemble};
 pub use filter::{Filter, FilterError, check_voxels};
 pub use reason::Reason;
-pub use slice::{Acquisition, Patient, Slice, read_bytes, read_slices};
+pub use slice::{Acquisition, Coding, Patient, Slice, read_bytes, read_slices};

@@ -32,7 +32,7 @@ fn decode(object: &DefaultDicomObject, slice: &Slice) -> Result<Vec<i32>, Reason
         }
         _ => {
             return Err(Reason::TransferSyntax {
-                name: name(uid),
+                name: transfer_syntax_name(uid),
                 uid: uid.to_owned(),
             });
         }
@@ -214,7 +214,8 @@ const fn is_frame_header(marker: u8) -> bool {
     matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC)
 }
 
-fn name(uid: &str) -> &'static str {
+/// What a transfer syntax we do not decode is called.
+pub(super) fn transfer_syntax_name(uid: &str) -> &'static str {
     match uid {
         "1.2.840.10008.1.2.4.53" => "JPEG spectral selection",
         "1.2.840.10008.1.2.4.55" => "JPEG full progression",

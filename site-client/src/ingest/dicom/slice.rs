@@ -3,9 +3,10 @@ use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use dicom_object::file::ReadPreamble;
-use dicom_object::{DefaultDicomObject, InMemDicomObject, OpenFileOptions, Tag};
+use dicom_object::{DefaultDicomObject, InMemDicomObject, OpenFileOptions, ReadError, Tag};
 
 use super::meta::mended;
+use super::pixels::transfer_syntax_name;
 use super::{Reason, tags};
 
 /// One picture of a CT series: a file, or a frame of a multi-frame object.
@@ -112,9 +113,14 @@ pub(super) fn open(file: impl Read, until: Option<Tag>) -> Result<DefaultDicomOb
         Some(tag) => options.read_until(tag),
         None => options.read_all(),
     };
-    let object = options.from_reader(file);
-    object.map_err(|error| Reason::Unreadable {
-        problem: first_line(&error),
+    options.from_reader(file).map_err(|error| match error {
+        ReadError::ReadUnrecognizedTransferSyntax { uid, .. } => Reason::TransferSyntax {
+            name: transfer_syntax_name(&uid),
+            uid,
+        },
+        error => Reason::Unreadable {
+            problem: first_line(&error),
+        },
     })
 }
 
