@@ -4,6 +4,8 @@
 //! * `paths`: fallback, proxy, lossy links, a changing address
 //! * `peers`: who is let in, cut off, or turned away
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+
 mod blobs;
 mod harness;
 mod pair;

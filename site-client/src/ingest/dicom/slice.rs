@@ -45,10 +45,15 @@ pub struct Slice {
 /// How stored values are coded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Coding {
+    /// Bits Allocated (0028,0100).
     pub bits_allocated: u16,
+    /// Bits Stored (0028,0101).
     pub bits_stored: u16,
+    /// Whether Pixel Representation (0028,0103) is two's complement.
     pub signed: bool,
+    /// Pixel Padding Value (0028,0120).
     pub padding: Option<i32>,
+    /// Pixel Padding Range Limit (0028,0121).
     pub padding_limit: Option<i32>,
 }
 
