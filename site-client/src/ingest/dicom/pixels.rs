@@ -118,12 +118,27 @@ fn jpeg_2000(codestream: &[u8], slice: &Slice) -> Result<Vec<i32>, Reason> {
     let [component] = decoded.components() else {
         return Err(problem("JPEG 2000: more than one component".into()));
     };
+    let shift = wrong_level_shift(codestream)?;
     Ok(component
         .samples()
         .iter()
         .take(found[0] * found[1])
-        .map(|&x| value(x.round() as i32 as u16, slice))
+        .map(|&x| value((x.round() as i32 - shift) as u16, slice))
         .collect())
+}
+
+/// What the decoder adds to signed components although T.800 (Annex G.1) shifts unsigned ones only.
+fn wrong_level_shift(codestream: &[u8]) -> Result<i32, Reason> {
+    match (
+        codestream.starts_with(&CODESTREAM),
+        codestream.get(COMPONENT_PRECISION),
+    ) {
+        (true, Some(&precision)) if precision & SIGNED != 0 => Ok(1 << (precision & 0x1F)),
+        (true, Some(_)) => Ok(0),
+        _ => Err(Reason::Decode {
+            problem: "JPEG 2000: not a plain codestream".into(),
+        }),
+    }
 }
 
 /// Keeps the stored bits and their sign.
@@ -233,6 +248,13 @@ const EXPLICIT_LE: &str = "1.2.840.10008.1.2.1";
 const DEFLATED_LE: &str = "1.2.840.10008.1.2.1.99";
 const EXPLICIT_BE: &str = "1.2.840.10008.1.2.2";
 const RLE: &str = "1.2.840.10008.1.2.5";
+
+/// SOC and SIZ, with which a JPEG 2000 codestream begins.
+const CODESTREAM: [u8; 4] = [0xFF, 0x4F, 0xFF, 0x51];
+
+/// Ssiz of the first component: its bits less one, and in the highest bit whether it is signed.
+const COMPONENT_PRECISION: usize = 42;
+const SIGNED: u8 = 0x80;
 
 const DRI: u8 = 0xDD;
 const LOSSLESS_FRAME: u8 = 0xC3;
