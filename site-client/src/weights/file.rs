@@ -74,7 +74,7 @@ pub fn write(
         })
         .collect::<Result<Vec<_>, SafeTensorError>>()
         .map_err(invalid)?;
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(invalid)?;
+    let bytes = canonical(&safetensors::serialize(views, Some(metadata)).map_err(invalid)?);
     replace(path, &bytes).map_err(failed)
 }
 
@@ -196,4 +196,24 @@ fn narrow<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f
         .iter()
         .map(|chunk| value(*chunk))
         .collect()
+}
+
+/// The same file with its notes in the order of their names: the library writes them in an order
+/// that changes from run to run, and equal weights must make equal files.
+fn canonical(bytes: &[u8]) -> Vec<u8> {
+    const LENGTH: usize = size_of::<u64>();
+    const NOTES: &str = "__metadata__";
+    let (length, rest) = bytes.split_at(LENGTH);
+    let length = u64::from_le_bytes(length.try_into().expect("split at its size")) as usize;
+    let (header, data) = rest.split_at(length);
+    let mut header: BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(header).expect("the library wrote JSON");
+    if let Some(notes) = header.remove(NOTES) {
+        let notes: BTreeMap<String, String> =
+            serde_json::from_value(notes).expect("notes are texts by name");
+        header.insert(NOTES.to_owned(), serde_json::json!(notes));
+    }
+    let mut text = serde_json::to_vec(&header).expect("texts, numbers and lists");
+    text.resize(text.len().next_multiple_of(LENGTH), b' ');
+    [&(text.len() as u64).to_le_bytes(), text.as_slice(), data].concat()
 }
