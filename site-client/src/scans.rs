@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// One scan, as [`read`] finds it and [`write`] keeps it; columns are bound by header name.
+/// One scan, as [`read`] finds it and [`write()`] keeps it; columns are bound by header name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scan {
     /// Keyed hash of the series, unique in the cohort; names `nifti/<scan>.nii.gz`.

@@ -132,7 +132,7 @@ pub enum Event {
     },
     /// The round's record is signed.
     Published {
-        /// Signature of the coordinator over [`super::Run::record`].
+        /// Signature of the coordinator over the record of the round.
         signature: Signature,
     },
     /// Something a site sent was turned down.

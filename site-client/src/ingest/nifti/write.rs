@@ -33,7 +33,7 @@ impl Voxels {
 /// Writes a volume; int16 where that is exact, else float32.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_volume(path: &Path, volume: &Volume) -> Result<(), IngestError> {
     let [nx, ny, nz] = volume.shape();
     let mut hu = vec![0.0; nx * ny * nz];
