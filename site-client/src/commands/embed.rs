@@ -16,7 +16,7 @@ pub(crate) struct Args {
     /// Weights: .safetensors, .pt or .pth in any of the released layouts.
     #[arg(long, value_name = "W")]
     weights: PathBuf,
-    /// Tensor `volume` [3,R,R,R] or [B,3,R,R,R], windowed to [0, 1].
+    /// Tensor `volume` `[3,R,R,R]` or `[B,3,R,R,R]`, windowed to [0, 1].
     #[arg(long, value_name = "V.safetensors")]
     input: PathBuf,
     /// Attention heads; one for each 64 channels when neither given nor noted in the file.
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Which network of a training checkpoint.
     #[arg(long, value_enum, default_value = "evaluated")]
     network: Network,
-    /// Write `attention_distance` [B,N] too, in patches.
+    /// Write `attention_distance` `[B,N]` too, in patches.
     #[arg(long)]
     attention: bool,
     /// Use what fits of the weights and print what does not, instead of refusing.
