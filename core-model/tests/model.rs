@@ -306,3 +306,23 @@ fn volumes(seed: u64, device: &Device) -> Tensor<5> {
         .collect();
     Tensor::from_data(TensorData::new(values, [3, 3, 12, 12, 12]), device)
 }
+
+#[test]
+fn class_attention_is_the_class_row_without_class_and_registers() {
+    let device = Device::flex();
+    // One scan, two heads, class token + one register + 1³ and 2³ patches; weight = 100·head + 10·row + column.
+    for (tokens, patches) in [(3, 1), (10, 8)] {
+        let value =
+            |head: usize, row: usize, column: usize| (100 * head + 10 * row + column) as f32;
+        let values: Vec<f32> = (0..2 * tokens * tokens)
+            .map(|at| value(at / (tokens * tokens), at / tokens % tokens, at % tokens))
+            .collect();
+        let attention = Tensor::from_data(TensorData::new(values, [1, 2, tokens, tokens]), &device);
+        let found = core_model::attention::cls_attention(attention, 2);
+        assert_eq!(found.dims(), [1, 2, patches]);
+        let expected: Vec<f32> = (0..2)
+            .flat_map(|head| (2..tokens).map(move |column| value(head, 0, column)))
+            .collect();
+        assert_eq!(found.into_data().try_to_vec::<f32>().unwrap(), expected);
+    }
+}

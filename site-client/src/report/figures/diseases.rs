@@ -53,74 +53,85 @@ pub(in crate::report) fn diseases(study: &Study) -> Vec<Figure> {
     figures.into_iter().flatten().collect()
 }
 
-/// Fine-tuning against probes of one model (Suppl. Fig. 6): mean over diseases at each site.
-pub(in crate::report) fn protocols(study: &Study) -> Option<Figure> {
-    let known = |model: &&Model| model.protocol.is_some();
-    let protocols = distinct(
-        study
-            .main_models()
-            .filter(known)
-            .filter_map(|model| model.protocol.clone()),
-    );
-    if protocols.len() < 2 {
+/// Fine-tuning against probes of one model: mean over diseases at each site (Suppl. Fig. 6), then
+/// each disease (Suppl. Figs. 8 and 9).
+pub(in crate::report) fn protocols(study: &Study) -> Vec<Figure> {
+    let main = || study.main_models();
+    let protocols = distinct(main().filter_map(|model| model.protocol.clone()));
+    let names = distinct(main().filter_map(|model| model.info.model.clone()));
+    let sites = study.sites();
+    let mut tasks = study.tasks();
+    tasks.push(MACRO.to_owned());
+    let of = |name: &str, protocol: &str, site: &str, task: &str| {
+        let model = main().find(|model| {
+            let here = model.trained_at.as_deref().is_none_or(|at| at == site);
+            let named = model.info.model.as_deref() == Some(name);
+            named && here && model.protocol.as_deref() == Some(protocol)
+        });
+        model.and_then(|model| model.auc(site, task))
+    };
+    let by_site = names.iter().filter_map(|name| {
+        let value = |protocol: &str, site: &str| of(name, protocol, site, MACRO);
+        protocol_panel(name.clone(), "macro ROC AUC", &protocols, &sites, value)
+    });
+    let of_each = names
+        .iter()
+        .flat_map(|name| sites.iter().map(move |site| (name, site)));
+    let by_disease = of_each.filter_map(|(name, site)| {
+        let value = |protocol: &str, task: &str| of(name, protocol, site, task);
+        let title = format!("{name}, {site}");
+        protocol_panel(title, "ROC AUC", &protocols, &tasks, value)
+    });
+    let (by_site, by_disease) = (by_site.collect::<Vec<_>>(), by_disease.collect::<Vec<_>>());
+    let figures = [
+        Figure::new(
+            "fig-protocols",
+            "Fine-tuning against probes",
+            "Mean ROC AUC over diseases on test scans of the training site, by how the task was \
+             learned: all weights, a linear layer on the CLS token, or an attention layer on all \
+             tokens.",
+            by_site.iter().map(draw),
+        ),
+        Figure::new(
+            "fig-protocols-diseases",
+            "Fine-tuning against probes, per disease",
+            "ROC AUC on test scans of the training site, by how the task was learned. The last row \
+             is the mean over diseases.",
+            by_disease.iter().map(draw),
+        ),
+    ];
+    figures.into_iter().flatten().collect()
+}
+
+/// One series a protocol; nothing when fewer than two have a value to compare.
+fn protocol_panel(
+    title: String,
+    x_label: &str,
+    protocols: &[String],
+    rows: &[String],
+    value: impl Fn(&str, &str) -> Option<Estimate>,
+) -> Option<Dots> {
+    let series = protocols.iter().enumerate().map(|(style, protocol)| {
+        let estimates = rows.iter().map(|row| value(protocol, row)).collect();
+        DotSeries {
+            name: protocol_name(protocol).to_owned(),
+            style,
+            estimates,
+        }
+    });
+    let shown = |series: &DotSeries| series.estimates.iter().any(Option::is_some);
+    let series: Vec<DotSeries> = series.filter(shown).collect();
+    if series.len() < 2 {
         return None;
     }
-    let names = distinct(
-        study
-            .main_models()
-            .filter_map(|model| model.info.model.clone()),
-    );
-    let panels: Vec<Dots> = names
-        .iter()
-        .map(|name| {
-            let of = |protocol: &str, site: &str| {
-                let mut models = study.main_models().filter(|model| {
-                    model.info.model.as_ref() == Some(name)
-                        && model.protocol.as_deref() == Some(protocol)
-                });
-                models
-                    .find(|m| {
-                        m.trained_at
-                            .as_deref()
-                            .is_none_or(|trained| trained == site)
-                    })
-                    .and_then(|model| model.auc(site, MACRO))
-            };
-            let rows = study.sites();
-            let series = protocols
-                .iter()
-                .enumerate()
-                .map(|(style, protocol)| DotSeries {
-                    name: protocol_name(protocol).to_owned(),
-                    style,
-                    estimates: rows.iter().map(|site| of(protocol, site)).collect(),
-                });
-            let series = series.collect();
-            let x_label = "macro ROC AUC".to_owned();
-            Dots {
-                title: name.clone(),
-                x_label,
-                rows,
-                series,
-                chance: Some(0.5),
-                marks: Vec::new(),
-            }
-        })
-        .filter(|dots| {
-            dots.series
-                .iter()
-                .filter(|s| s.estimates.iter().any(Option::is_some))
-                .count()
-                > 1
-        })
-        .collect();
-    Figure::new(
-        "fig-protocols",
-        "Fine-tuning against probes",
-        "Mean ROC AUC over diseases on test scans of the training site, by how the task was \
-         learned: all weights, a linear layer on the CLS token, or an attention layer on all tokens.",
-        panels.iter().map(draw),
-    )
+    Some(without_empty_rows(Dots {
+        title,
+        x_label: x_label.to_owned(),
+        rows: rows.to_vec(),
+        series,
+        chance: Some(0.5),
+        marks: Vec::new(),
+    }))
 }
 
 fn panels(
@@ -152,20 +163,14 @@ fn panels(
         } else {
             Vec::new()
         };
-        let keep: Vec<usize> = (0..rows.len())
-            .filter(|&row| series.iter().any(|series| series.estimates[row].is_some()))
-            .collect();
-        only_rows(
-            Dots {
-                title: site.clone(),
-                x_label: x_label.to_owned(),
-                rows,
-                series,
-                chance: marked.then_some(0.5),
-                marks,
-            },
-            &keep,
-        )
+        without_empty_rows(Dots {
+            title: site.clone(),
+            x_label: x_label.to_owned(),
+            rows,
+            series,
+            chance: marked.then_some(0.5),
+            marks,
+        })
     };
     let panels = study.sites();
     panels
@@ -206,7 +211,9 @@ fn marks(study: &Study, site: &str, rows: &[String], series: &[DotSeries]) -> Ve
         .collect()
 }
 
-fn only_rows(dots: Dots, keep: &[usize]) -> Dots {
+fn without_empty_rows(dots: Dots) -> Dots {
+    let filled = |row: &usize| dots.series.iter().any(|s| s.estimates[*row].is_some());
+    let keep: Vec<usize> = (0..dots.rows.len()).filter(filled).collect();
     let marks = dots.marks.iter().filter_map(|(row, mark)| {
         keep.iter()
             .position(|kept| kept == row)
