@@ -1,8 +1,10 @@
 //! A training run's folder, as the report reads it. The format is in `docs/EVALUATION.md`.
 
+mod cohort;
+mod embeddings;
 mod few_shot;
+mod labeled;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -10,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::ReportError;
 use crate::evaluate::Predictions;
+
+pub use cohort::CohortRow;
+pub use embeddings::Embeddings;
 
 /// What one run left behind; parts it did not make are empty.
 #[derive(Debug, Clone, Default)]
@@ -107,51 +112,6 @@ pub struct FewShot {
     pub model: Option<String>,
 }
 
-/// Embeddings and what is known about their scans.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Embeddings {
-    /// Width of an embedding.
-    pub width: usize,
-    /// Values, scan after scan.
-    pub values: Vec<f32>,
-    /// Maker of the scanner, by scan.
-    pub manufacturer: Vec<Option<String>>,
-    /// Slice thickness in mm, by scan.
-    pub thickness: Vec<Option<f64>>,
-    /// Site, by scan.
-    pub site: Vec<Option<String>>,
-    /// Labels by task and scan; absent where unknown.
-    pub labels: BTreeMap<String, Vec<Option<bool>>>,
-}
-
-/// One row of `cohort.csv`.
-#[derive(Clone, PartialEq)]
-pub struct CohortRow {
-    /// Patient.
-    pub patient: String,
-    /// Scan.
-    pub scan: String,
-    /// Site.
-    pub site: Option<String>,
-    /// Sex.
-    pub sex: Option<String>,
-    /// Age in years.
-    pub age: Option<f64>,
-    /// Part of the split.
-    pub part: Option<String>,
-    /// Labels by task.
-    pub labels: BTreeMap<String, Option<bool>>,
-}
-
-/// Shows no patient: cohorts stay out of logs.
-impl std::fmt::Debug for CohortRow {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CohortRow")
-            .field("site", &self.site)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Run {
     /// Reads a folder: a run as documented, or what a training command left behind (`config.toml`
     /// instead of `run.toml`, `log.jsonl` instead of `history.jsonl`, and few-shot scores among the
@@ -189,7 +149,7 @@ impl Run {
         run.history.extend(read_history(&folder.join("log.jsonl"))?);
         run.few_shot = read_few_shot(&folder.join("few_shot.csv"))?;
         run.few_shot.extend(few_shot::take(&mut run.predictions));
-        run.cohort = read_cohort(&folder.join("cohort.csv"))?;
+        run.cohort = cohort::read(&folder.join("cohort.csv"))?;
         run.embeddings = Embeddings::read(folder)?;
         run.name_predictions();
         Ok(run)
@@ -219,176 +179,6 @@ impl Run {
 #[derive(Deserialize)]
 struct RunFile {
     run: RunInfo,
-}
-
-impl Embeddings {
-    /// Number of scans.
-    pub fn scans(&self) -> usize {
-        self.values.len().checked_div(self.width).unwrap_or(0)
-    }
-
-    fn read(folder: &Path) -> Result<Option<Self>, ReportError> {
-        let path = folder.join("embeddings.safetensors");
-        if !path.exists() {
-            return Ok(None);
-        }
-        let wrong = |rule: String| ReportError::Embeddings {
-            path: path.clone(),
-            rule,
-        };
-        let bytes = fs::read(&path).map_err(|source| ReportError::Io {
-            path: path.clone(),
-            source,
-        })?;
-        let tensors = safetensors::SafeTensors::deserialize(&bytes)
-            .map_err(|error| wrong(error.to_string()))?;
-        let tensor = tensors
-            .tensor("embeddings")
-            .map_err(|error| wrong(error.to_string()))?;
-        let [scans, width] = *tensor.shape() else {
-            return Err(wrong(format!(
-                "shape {:?}, expected [scans, width]",
-                tensor.shape()
-            )));
-        };
-        if tensor.dtype() != safetensors::Dtype::F32 {
-            return Err(wrong(format!(
-                "values are {:?}, expected F32",
-                tensor.dtype()
-            )));
-        }
-        let values: Vec<f32> = bytemuck::pod_collect_to_vec(tensor.data());
-        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-            return Err(wrong(format!(
-                "a value is {value}, expected finite numbers"
-            )));
-        }
-        let mut embeddings = Self {
-            width,
-            values,
-            ..Self::default()
-        };
-        let table = folder.join("embeddings.csv");
-        let rows = read_rows(
-            &table,
-            &["scan", "patient", "manufacturer", "thickness", "site"],
-        )?;
-        if rows.len() != scans {
-            return Err(wrong(format!(
-                "{scans} embeddings, but {} rows of scans",
-                rows.len()
-            )));
-        }
-        for row in rows {
-            embeddings.manufacturer.push(row.text("manufacturer"));
-            embeddings.thickness.push(row.number(&table, "thickness")?);
-            embeddings.site.push(row.text("site"));
-            for (task, label) in row.labels(&table)? {
-                embeddings.labels.entry(task).or_default().push(label);
-            }
-        }
-        Ok(Some(embeddings))
-    }
-}
-
-/// A row of a table of known columns and one column per task.
-struct LabeledRow {
-    line: u64,
-    known: BTreeMap<&'static str, String>,
-    tasks: Vec<(String, String)>,
-}
-
-impl LabeledRow {
-    fn text(&self, column: &str) -> Option<String> {
-        self.known
-            .get(column)
-            .filter(|value| !value.is_empty())
-            .cloned()
-    }
-
-    fn number(&self, path: &Path, column: &str) -> Result<Option<f64>, ReportError> {
-        let parse = |value: String| match value.parse::<f64>() {
-            Ok(value) if value.is_finite() => Ok(value),
-            _ => Err(self.wrong(path, format!("column {column}: not a number: {value:?}"))),
-        };
-        self.text(column).map(parse).transpose()
-    }
-
-    fn labels(&self, path: &Path) -> Result<Vec<(String, Option<bool>)>, ReportError> {
-        let parse = |(task, value): &(String, String)| match &**value {
-            "" => Ok((task.clone(), None)),
-            "0" => Ok((task.clone(), Some(false))),
-            "1" => Ok((task.clone(), Some(true))),
-            _ => Err(self.wrong(
-                path,
-                format!("column {task}: expected 0 or 1, found {value:?}"),
-            )),
-        };
-        self.tasks.iter().map(parse).collect()
-    }
-
-    fn wrong(&self, path: &Path, rule: String) -> ReportError {
-        ReportError::Row {
-            path: path.to_owned(),
-            line: self.line,
-            rule,
-        }
-    }
-}
-
-fn read_rows(path: &Path, known: &[&'static str]) -> Result<Vec<LabeledRow>, ReportError> {
-    let Some(text) = read_text(path)? else {
-        return Ok(Vec::new());
-    };
-    let wrong = |error: csv::Error| ReportError::Row {
-        path: path.to_owned(),
-        line: error.position().map_or(1, csv::Position::line),
-        rule: error.to_string(),
-    };
-    let mut table = csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .from_reader(text.as_bytes());
-    let header = table.headers().map_err(wrong)?.clone();
-    let mut rows = Vec::new();
-    for record in table.records() {
-        let record = record.map_err(wrong)?;
-        let mut row = LabeledRow {
-            line: record.position().map_or(0, csv::Position::line),
-            known: BTreeMap::new(),
-            tasks: Vec::new(),
-        };
-        for (name, value) in header.iter().zip(&record) {
-            match known.iter().find(|known| **known == name) {
-                Some(known) => {
-                    row.known.insert(known, value.to_owned());
-                }
-                None => row.tasks.push((name.to_owned(), value.to_owned())),
-            }
-        }
-        rows.push(row);
-    }
-    Ok(rows)
-}
-
-fn read_cohort(path: &Path) -> Result<Vec<CohortRow>, ReportError> {
-    let rows = read_rows(path, &["patient", "scan", "site", "sex", "age", "part"])?;
-    let required = |row: &LabeledRow, column: &str| {
-        row.text(column)
-            .ok_or_else(|| row.wrong(path, format!("column {column}: no value")))
-    };
-    rows.iter()
-        .map(|row| {
-            Ok(CohortRow {
-                patient: required(row, "patient")?,
-                scan: required(row, "scan")?,
-                site: row.text("site"),
-                sex: row.text("sex"),
-                age: row.number(path, "age")?,
-                part: row.text("part"),
-                labels: row.labels(path)?.into_iter().collect(),
-            })
-        })
-        .collect()
 }
 
 fn read_few_shot(path: &Path) -> Result<Vec<FewShot>, ReportError> {
