@@ -87,25 +87,54 @@ impl Rotation {
     }
 }
 
+/// Width of a cell, mm, with its inverse: a volume asks for millions of shares, a division each
+/// would be most of the work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Width {
+    mm: f32,
+    per_mm: f32,
+}
+
+impl Width {
+    #[inline]
+    pub(crate) const fn new(mm: f32) -> Self {
+        Self {
+            mm,
+            per_mm: 1.0 / mm,
+        }
+    }
+
+    pub(crate) const fn mm(self) -> f32 {
+        self.mm
+    }
+
+    /// This width, or `mm` where that is more: what is blurred in nature stays so in fine cells.
+    #[inline]
+    pub(crate) const fn at_least(self, mm: f32) -> Self {
+        if self.mm < mm { Self::new(mm) } else { self }
+    }
+}
+
 /// Share of a cell of width `h` that lies inside a surface at signed distance `d` (negative inside).
 #[inline]
-pub(crate) fn inside(d: f32, h: f32) -> f32 {
-    (0.5 - d / h).clamp(0.0, 1.0)
+pub(crate) fn inside(d: f32, h: Width) -> f32 {
+    (0.5 - d * h.per_mm).clamp(0.0, 1.0)
 }
 
 /// Share of a cell of width `h` at distance `d` from the middle of a sheet of the given thickness.
 #[inline]
-pub(crate) fn sheet(d: f32, thickness: f32, h: f32) -> f32 {
+pub(crate) fn sheet(d: f32, thickness: f32, h: Width) -> f32 {
     let half = 0.5 * thickness;
-    let low = (d - 0.5 * h).max(-half);
-    let high = (d + 0.5 * h).min(half);
-    ((high - low) / h).clamp(0.0, 1.0)
+    let low = (d - 0.5 * h.mm).max(-half);
+    let high = (d + 0.5 * h.mm).min(half);
+    ((high - low) * h.per_mm).clamp(0.0, 1.0)
 }
 
 /// 0 below `from`, 1 above `to`, a smooth cubic between.
 #[inline]
 pub(crate) fn ramp(x: f32, from: f32, to: f32) -> f32 {
-    let t = ((x - from) / (to - from)).clamp(0.0, 1.0);
+    // Most limits are constants, and so is then the inverse.
+    let t = ((x - from) * (1.0 / (to - from))).clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
 }
 
@@ -166,6 +195,18 @@ impl Ellipsoid {
         .length()
     }
 
+    /// Whether a point lies within.
+    #[inline]
+    pub(crate) fn holds(&self, p: Vec3) -> bool {
+        let q = p - self.center;
+        let level = vec3(
+            q.x * self.inverse.x,
+            q.y * self.inverse.y,
+            q.z * self.inverse.z,
+        );
+        level.dot(level) < 1.0
+    }
+
     /// Signed distance, exact along the shortest axis and conservative elsewhere.
     #[inline]
     pub(crate) fn distance(&self, p: Vec3) -> f32 {
@@ -174,9 +215,9 @@ impl Ellipsoid {
 
     /// Soft indicator for cells of width `h`.
     #[inline]
-    pub(crate) fn cover(&self, p: Vec3, h: f32) -> f32 {
+    pub(crate) fn cover(&self, p: Vec3, h: Width) -> f32 {
         let q = p - self.center;
-        if q.dot(q) > self.reach_squared + 4.0 * h * (h + self.smallest) + h * 60.0 {
+        if q.dot(q) > self.reach_squared + 4.0 * h.mm * (h.mm + self.smallest) + h.mm * 60.0 {
             return 0.0;
         }
         inside(self.distance(p), h)
@@ -228,9 +269,10 @@ mod tests {
 
     #[test]
     fn a_sheet_thinner_than_a_cell_covers_its_share_of_it() {
-        assert_eq!(sheet(0.0, 1.0, 4.0), 0.25);
-        assert_eq!(sheet(10.0, 1.0, 4.0), 0.0);
-        assert_eq!(sheet(0.0, 8.0, 4.0), 1.0);
+        let cell = Width::new(4.0);
+        assert_eq!(sheet(0.0, 1.0, cell), 0.25);
+        assert_eq!(sheet(10.0, 1.0, cell), 0.0);
+        assert_eq!(sheet(0.0, 8.0, cell), 1.0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod collection;
 mod mass;
 
 use super::anatomy::{Habitus, Layers, Swelling, Tissue};
-use super::geometry::{Vec3, bell, inside, mix, ramp, vec3};
+use super::geometry::{Vec3, Width, bell, inside, mix, ramp, vec3};
 use super::population::{Disease, Person};
 use super::random::Stream;
 
@@ -13,6 +13,9 @@ use mass::{Mark, Mass};
 
 /// Largest midline shift, mm.
 const MOST_SHIFT: f32 = 14.0;
+
+/// Height over which settled blood passes into fluid.
+const LEVEL: Width = Width::new(2.0);
 
 /// Midline shift from which the brain is pressed, mm.
 const PRESSES_SHIFT: f32 = 2.5;
@@ -241,7 +244,7 @@ impl Lesions {
         tissue: &Tissue,
         parenchyma_hu: f32,
         csf_hu: f32,
-        h: f32,
+        h: Width,
     ) -> Cell {
         let mut lesion = None;
         let brain = (1.0 - tissue.subarachnoid.max(tissue.ventricle)).max(0.0);
@@ -341,7 +344,7 @@ impl VentricularBlood {
     #[inline]
     fn share(&self, p: Vec3) -> f32 {
         // A sharp level: cells settle under the fluid.
-        let settled = inside(p.y - self.level_y, 2.0);
+        let settled = inside(p.y - self.level_y, LEVEL);
         match self.cast {
             Some(side) => {
                 settled.max(ramp(p.x * side, -3.0, 0.0).max(f32::from(side == 0.0)) * 0.9)

@@ -3,7 +3,7 @@
 use crate::ct::{Affine, Volume};
 
 use super::anatomy::{AIR_HU, Brain, Head};
-use super::geometry::{Vec3, inside, ramp, vec3};
+use super::geometry::{Vec3, Width, inside, ramp, vec3};
 use super::grid::Grid;
 use super::lesion::{self, Cell, Lesions};
 use super::population::{Disease, DiseaseSet, Person, Sex, Site};
@@ -205,9 +205,10 @@ impl Patient {
     #[must_use]
     pub fn render(&self, scan: &Acquisition, grid: &Grid) -> Vec<f32> {
         let mut voxels_hu = Vec::with_capacity(grid.len());
+        let share = 1.0 / grid.cells() as f32;
         self.sample(scan, grid, |cells| {
             let total: f32 = cells.iter().map(|cell| cell.hu).sum();
-            voxels_hu.push(total / cells.len() as f32);
+            voxels_hu.push(total * share);
         });
         scan.develop(&mut voxels_hu, grid);
         voxels_hu
@@ -243,7 +244,7 @@ impl Patient {
         let head_step = scan.head_step(step_k * fraction);
         let first_cell = step_k * (0.5 * (fraction - 1.0));
         let spacing = grid.spacing_mm();
-        let h = (spacing[0] * spacing[1] * spacing[2] * fraction).cbrt();
+        let h = Width::new((spacing[0] * spacing[1] * spacing[2] * fraction).cbrt());
         let mut column = vec![
             Cell {
                 hu: AIR_HU,
@@ -269,14 +270,15 @@ impl Patient {
     }
 
     /// One cell of width `h` at `place` in the scanner, `p` in the head.
-    #[inline]
-    fn cell(&self, scan: &Acquisition, place: Vec3, p: Vec3, h: f32) -> Cell {
-        let at = self.head.layers(p);
-        if at.skin < -h {
-            let hu = scan
-                .headrest(place, h)
-                .map_or(AIR_HU, |(hu, share)| AIR_HU + (hu - AIR_HU) * share);
-            return Cell { hu, lesion: None };
+    #[inline(always)]
+    fn cell(&self, scan: &Acquisition, place: Vec3, p: Vec3, h: Width) -> Cell {
+        let level_squared = self.head.level_squared(p);
+        if self.head.clears(p, level_squared, h) {
+            return Self::beside_head(scan, place, h);
+        }
+        let at = self.head.layers(p, level_squared);
+        if at.skin < -h.mm() {
+            return Self::beside_head(scan, place, h);
         }
         let within = inside(-at.dura, h);
         if within <= 0.0 {
@@ -303,6 +305,15 @@ impl Patient {
             }
         }
         cell
+    }
+
+    /// A cell of air, or of the headrest.
+    #[inline]
+    fn beside_head(scan: &Acquisition, place: Vec3, h: Width) -> Cell {
+        let hu = scan
+            .headrest(place, h)
+            .map_or(AIR_HU, |(hu, share)| AIR_HU + (hu - AIR_HU) * share);
+        Cell { hu, lesion: None }
     }
 
     /// Beam hardening: a cup over the brain and a dark bar between the petrous bones.

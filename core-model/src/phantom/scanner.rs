@@ -1,6 +1,6 @@
 //! One visit to a scanner: pose, calibration, kernel, noise, slices.
 
-use super::geometry::{Rotation, Vec3, sheet, vec3};
+use super::geometry::{Rotation, Vec3, Width, sheet, vec3};
 use super::grid::Grid;
 use super::population::{Machine, Site};
 use super::random::{Purpose, Stream};
@@ -124,7 +124,7 @@ impl Acquisition {
     /// HU of what surrounds the head, and its share of a cell of width `h`. `p` is in the scanner's
     /// millimeters.
     #[inline]
-    pub(crate) fn headrest(&self, p: Vec3, h: f32) -> Option<(f32, f32)> {
+    pub(crate) fn headrest(&self, p: Vec3, h: Width) -> Option<(f32, f32)> {
         let rest = self.headrest?;
         if p.y > -35.0 {
             return None;
@@ -188,24 +188,18 @@ fn sharpen(strength: f32) -> Taps {
 /// Convolves every line along `axis`; the ends repeat.
 fn convolve(voxels: &mut [f32], shape: [usize; 3], axis: usize, taps: Taps, line: &mut Vec<f32>) {
     let stride: usize = shape[axis + 1..].iter().product();
-    let length = shape[axis];
-    let block = stride * length;
-    // Whole planes at a time keep the inner loop contiguous for the first two axes.
-    for start in (0..voxels.len()).step_by(block) {
-        let plane = &mut voxels[start..start + block];
+    // With its ends repeated, a block's neighbors along the axis are the block itself, moved.
+    for block in voxels.chunks_exact_mut(stride * shape[axis]) {
+        let length = block.len();
+        let (first, last) = (&block[..stride], &block[length - stride..]);
         line.clear();
-        line.extend_from_slice(plane);
-        for i in 0..length {
-            let at = |offset: isize| {
-                let j = i.saturating_add_signed(offset).min(length - 1);
-                j * stride..(j + 1) * stride
-            };
-            let (b, a, m) = (&line[at(-2)], &line[at(-1)], &line[at(0)]);
-            let (n, o) = (&line[at(1)], &line[at(2)]);
-            let target = &mut plane[i * stride..(i + 1) * stride];
-            for (s, value) in target.iter_mut().enumerate() {
-                *value = taps[0] * m[s] + taps[1] * (a[s] + n[s]) + taps[2] * (b[s] + o[s]);
-            }
+        for part in [first, first, &*block, last, last] {
+            line.extend_from_slice(part);
+        }
+        let moved = |steps: usize| &line[steps * stride..][..length];
+        let (b, a, m, n, o) = (moved(0), moved(1), moved(2), moved(3), moved(4));
+        for (s, value) in block.iter_mut().enumerate() {
+            *value = taps[0] * m[s] + taps[1] * (a[s] + n[s]) + taps[2] * (b[s] + o[s]);
         }
     }
 }

@@ -1,9 +1,16 @@
 //! The brain: cortex folded into sulci, white matter, deep nuclei, cerebellum, brain stem, the
 //! spaces around them, and the falx.
 
-use super::super::geometry::{Ellipsoid, Tube, Vec3, inside, mix, ramp, sheet, sine, vec3};
+use super::super::geometry::{Ellipsoid, Tube, Vec3, Width, inside, mix, ramp, sheet, sine, vec3};
 use super::super::random::Stream;
 use super::ventricles::{VentricleSizes, Ventricles};
+
+/// How far water seeps from pressed ventricles into the white matter.
+const SEEPAGE: Width = Width::new(9.0);
+/// Over what height the cistern around the brain stem ends.
+const CISTERN_END: Width = Width::new(6.0);
+/// Height from which up neither tentorium nor cistern is met, mm.
+const ABOVE_TENTORIUM: f32 = 6.0;
 
 /// What a disease does to the shape of the brain as a whole.
 #[derive(Clone, Copy, Debug, Default)]
@@ -123,7 +130,7 @@ impl Brain {
     /// What a cell of width `h` is made of. `p` is in brain coordinates, `depth` the depth below
     /// the dura or whatever lies under it, `effaced` the local closing of sulci, 0–1.
     #[inline]
-    pub(crate) fn tissue(&self, p: Vec3, depth: f32, effaced: f32, h: f32) -> Tissue {
+    pub(crate) fn tissue(&self, p: Vec3, depth: f32, effaced: f32, h: Width) -> Tissue {
         let side = p.x.abs();
         let open = 1.0 - effaced;
         let depth = depth - self.surface_gap * open * (1.0 + 0.5 * ramp(p.y, 0.0, 60.0));
@@ -133,30 +140,17 @@ impl Brain {
         };
         tissue.ventricle = self.ventricles.cover(p, h);
         tissue.seepage = if self.periventricular > 0.0 {
-            self.periventricular * self.ventricles.cover(p, 9.0)
+            self.periventricular * self.ventricles.cover(p, SEEPAGE)
         } else {
             0.0
         };
 
-        // The tentorium slopes down from the midline; below it and behind, the cerebellum.
-        let tent = p.z + 12.0 + 0.28 * side - 0.06 * (p.y + 30.0);
-        let behind = ramp(-p.y, 2.0, 14.0);
-        let stem = self.pons.distance(p);
-        if behind > 0.0 && tent < 0.0 && stem > 0.0 {
-            self.cerebellum(p, -tent, h, &mut tissue);
-        } else if stem > 0.0 {
+        tissue.dense_hu = self.falx_hu;
+        if p.z > ABOVE_TENTORIUM + h.mm() {
             self.cerebrum(p, side, depth, open, h, &mut tissue);
         } else {
-            tissue.gray = 0.35;
+            self.around_tentorium(p, side, depth, open, h, &mut tissue);
         }
-        let leaf = sheet(tent, 1.6, h) * behind * ramp(stem, 2.0, 8.0);
-        tissue.subarachnoid = tissue
-            .subarachnoid
-            .max(sheet(tent, 3.0, h) * behind * ramp(stem, 0.0, 6.0) * open);
-        tissue.dense = 0.6 * leaf;
-        tissue.dense_hu = self.falx_hu;
-
-        self.cisterns(p, side, stem, h, &mut tissue);
         self.midline(p, side, depth, open, h, &mut tissue);
         for (solid, hu, paired) in &self.calcifications {
             let q = if *paired { vec3(side, p.y, p.z) } else { p };
@@ -169,8 +163,38 @@ impl Brain {
         tissue
     }
 
+    /// The lower half: cerebrum, cerebellum or brain stem, the tentorium between them, cisterns.
     #[inline]
-    fn cerebrum(&self, p: Vec3, side: f32, depth: f32, open: f32, h: f32, tissue: &mut Tissue) {
+    fn around_tentorium(
+        &self,
+        p: Vec3,
+        side: f32,
+        depth: f32,
+        open: f32,
+        h: Width,
+        tissue: &mut Tissue,
+    ) {
+        // The tentorium slopes down from the midline; below it and behind, the cerebellum.
+        let tent = p.z + 12.0 + 0.28 * side - 0.06 * (p.y + 30.0);
+        let behind = ramp(-p.y, 2.0, 14.0);
+        let stem = self.pons.distance(p);
+        if behind > 0.0 && tent < 0.0 && stem > 0.0 {
+            self.cerebellum(p, -tent, h, tissue);
+        } else if stem > 0.0 {
+            self.cerebrum(p, side, depth, open, h, tissue);
+        } else {
+            tissue.gray = 0.35;
+        }
+        let leaf = sheet(tent, 1.6, h) * behind * ramp(stem, 2.0, 8.0);
+        tissue.subarachnoid = tissue
+            .subarachnoid
+            .max(sheet(tent, 3.0, h) * behind * ramp(stem, 0.0, 6.0) * open);
+        tissue.dense = 0.6 * leaf;
+        self.cisterns(p, side, stem, h, tissue);
+    }
+
+    #[inline]
+    fn cerebrum(&self, p: Vec3, side: f32, depth: f32, open: f32, h: Width, tissue: &mut Tissue) {
         let mut surface = depth;
         // The sylvian fissure: a sheet from the insula outward.
         if side > 28.0 && p.y > -34.0 && p.y < 32.0 && p.z.abs() < 30.0 {
@@ -181,16 +205,18 @@ impl Brain {
             surface = surface.min(mix(surface, height.abs() - 0.5 * width, edge));
         }
         // The interhemispheric fissure, outside the corpus callosum.
-        let ring = vec3(0.0, (p.y + 2.0) * (1.0 / 42.0), (p.z - 8.0) * (1.0 / 25.0)).length();
-        let open_midline = ramp(ring, 0.95, 1.15) * ramp(p.z, -26.0, -16.0);
-        if side < 12.0 && open_midline > 0.0 {
-            let width = self.fissure_width * open;
-            tissue.subarachnoid = tissue
-                .subarachnoid
-                .max(sheet(side, width, h) * open_midline);
-            surface = surface.min(mix(surface, side - 0.5 * width, open_midline));
+        if side < 12.0 {
+            let ring = vec3(0.0, (p.y + 2.0) * (1.0 / 42.0), (p.z - 8.0) * (1.0 / 25.0)).length();
+            let open_midline = ramp(ring, 0.95, 1.15) * ramp(p.z, -26.0, -16.0);
+            if open_midline > 0.0 {
+                let width = self.fissure_width * open;
+                tissue.subarachnoid = tissue
+                    .subarachnoid
+                    .max(sheet(side, width, h) * open_midline);
+                surface = surface.min(mix(surface, side - 0.5 * width, open_midline));
+            }
         }
-        tissue.gray = inside(surface - 3.2, h.max(1.0));
+        tissue.gray = inside(surface - 3.2, h.at_least(1.0));
         if surface < self.sulcus_depth {
             // Sulci are the zero set of a sum of warped waves; |f| over its slope is the distance.
             let [a, b, c, d, e, g] = self.fold;
@@ -203,25 +229,25 @@ impl Brain {
             let width = self.sulcus_width * open * (0.5 + taper);
             let end = ramp(taper, 0.0, 0.25);
             tissue.subarachnoid = tissue.subarachnoid.max(sheet(distance, width, h) * end);
-            let ribbon = inside(distance - 0.5 * width - 3.0, h.max(1.0)) * end;
+            let ribbon = inside(distance - 0.5 * width - 3.0, h.at_least(1.0)) * end;
             tissue.gray = tissue.gray.max(ribbon);
         }
         if side < 36.0 && p.z.abs() < 24.0 {
             let q = vec3(side, p.y, p.z);
             for nucleus in &self.nuclei {
-                tissue.gray = tissue.gray.max(nucleus.cover(q, h.max(1.5)) * 0.95);
+                tissue.gray = tissue.gray.max(nucleus.cover(q, h.at_least(1.5)) * 0.95);
             }
         }
     }
 
     #[inline]
-    fn cerebellum(&self, p: Vec3, below_tent: f32, h: f32, tissue: &mut Tissue) {
+    fn cerebellum(&self, p: Vec3, below_tent: f32, h: Width, tissue: &mut Tissue) {
         // Folia are finer than any slice resolves: stripes that fade as cells grow.
-        let stripes = 0.25 * (1.0 - ramp(h, 1.5, 4.0));
+        let stripes = 0.25 * (1.0 - ramp(h.mm(), 1.5, 4.0));
         let folia =
             sine(1.25 * p.z + 0.5 * sine(0.1 * p.x + self.fold[0]) + 0.02 * p.y * p.y * 0.3);
         let core = Ellipsoid::new(vec3(18.0, -48.0, -42.0), vec3(15.0, 14.0, 10.0));
-        let white = core.cover(vec3(p.x.abs(), p.y, p.z), h.max(3.0));
+        let white = core.cover(vec3(p.x.abs(), p.y, p.z), h.at_least(3.0));
         tissue.gray = mix(0.75 + stripes * folia, 0.05, white);
         let vallecula = sheet(p.x, 2.0, h) * ramp(-p.z, 44.0, 60.0);
         tissue.subarachnoid = tissue.subarachnoid.max(vallecula);
@@ -232,12 +258,12 @@ impl Brain {
 
     /// Suprasellar star, ambient and prepontine cisterns, the space behind the cerebellum.
     #[inline]
-    fn cisterns(&self, p: Vec3, side: f32, stem: f32, h: f32, tissue: &mut Tissue) {
-        if p.z > 6.0 || p.y > 34.0 {
+    fn cisterns(&self, p: Vec3, side: f32, stem: f32, h: Width, tissue: &mut Tissue) {
+        if p.z > ABOVE_TENTORIUM || p.y > 34.0 {
             return;
         }
         let width = self.cistern_width;
-        let around = sheet(stem - 0.5 * width, width, h) * inside(p.z + 2.0, 6.0);
+        let around = sheet(stem - 0.5 * width, width, h) * inside(p.z + 2.0, CISTERN_END);
         let behind_pons = ramp(-p.y, 26.0, 34.0) * ramp(-p.z, 14.0, 24.0);
         let mut share = around * (1.0 - behind_pons);
         let star = 5.0 + width;
@@ -254,7 +280,7 @@ impl Brain {
 
     /// The falx and the great venous sinus along the inner table.
     #[inline]
-    fn midline(&self, p: Vec3, side: f32, depth: f32, open: f32, h: f32, tissue: &mut Tissue) {
+    fn midline(&self, p: Vec3, side: f32, depth: f32, open: f32, h: Width, tissue: &mut Tissue) {
         if side > 14.0 || p.z < -20.0 {
             return;
         }

@@ -1,10 +1,16 @@
 //! Everything outside the brain: skin, scalp, skull and its base, sinuses, orbits, face and neck.
 
-use super::super::geometry::{Ellipsoid, Tube, Vec3, bell, inside, mix, ramp, sine, vec3};
+use super::super::geometry::{Ellipsoid, Tube, Vec3, Width, bell, inside, mix, ramp, sine, vec3};
 use super::super::random::Stream;
 
 /// HU of air.
 pub(crate) const AIR_HU: f32 = -1000.0;
+
+/// Height below which face and neck reach beyond the cranium, mm.
+const NECK_TOP: f32 = -15.0;
+
+/// How much further out, per mm of a cell's width, a cell is surely air.
+const AIR_PER_MM: f32 = 0.045;
 
 /// Latent factors of one head outside the brain.
 #[derive(Clone, Debug)]
@@ -29,7 +35,19 @@ pub(crate) struct Head {
     swellings: Vec<Swelling>,
     face: Ellipsoid,
     petrous: Tube,
+    cavities: Cavities,
+    air_from: f32,
     texture: [f32; 3],
+}
+
+/// What is hollow, or holds no brain, in front of and below the skull base. Of pairs, the right one.
+#[derive(Clone, Copy, Debug)]
+struct Cavities {
+    orbit: Ellipsoid,
+    globe: Ellipsoid,
+    nose: Ellipsoid,
+    sphenoid: Ellipsoid,
+    maxillary: Ellipsoid,
 }
 
 /// A scalp hematoma: where the blow fell.
@@ -87,16 +105,25 @@ impl Head {
             frontal_sinus: has_frontal_sinus
                 .then(|| Ellipsoid::new(vec3(0.0, semi_axes.y - 12.0, -6.0), sinus)),
             base_rise: stream.normal(0.0, 2.5),
+            air_from: air_from(&semi_axes, &swellings),
             swellings,
             face: Ellipsoid::new(vec3(0.0, semi_axes.y - 50.0, -72.0), vec3(58.0, 47.0, 66.0)),
             petrous: Tube::new(vec3(13.0, -6.0, -38.0), vec3(60.0, -30.0, -38.0), 5.0, 9.5),
+            cavities: Cavities::behind(semi_axes.y),
             texture: [stream.phase(), stream.phase(), stream.phase()],
         }
     }
 
-    /// Where a point lies among the layers. `p` is in head coordinates.
+    /// Whether a cell of width `h` is surely air: a quick answer for the corners around the vault,
+    /// a third of a volume.
     #[inline]
-    pub(crate) fn layers(&self, p: Vec3) -> Layers {
+    pub(crate) fn clears(&self, p: Vec3, level_squared: f32, h: Width) -> bool {
+        p.z >= NECK_TOP && level_squared > self.air_from + AIR_PER_MM * h.mm()
+    }
+
+    /// Square of the distance to the middle of the head in units of the cranium's surface.
+    #[inline]
+    pub(crate) fn level_squared(&self, p: Vec3) -> f32 {
         let n = vec3(
             p.x * self.inverse.x,
             p.y * self.inverse.y,
@@ -105,7 +132,13 @@ impl Head {
         let width = 1.0 + self.taper * (0.4 - n.y);
         let x = n.x * (2.0 - width);
         let y = n.y * (1.0 + self.asymmetry * n.x);
-        let level = (x * x + y * y + n.z * n.z).sqrt() + 1e-3;
+        x * x + y * y + n.z * n.z
+    }
+
+    /// Where a point lies among the layers. `p` is in head coordinates.
+    #[inline]
+    pub(crate) fn layers(&self, p: Vec3, level_squared: f32) -> Layers {
+        let level = level_squared.sqrt() + 1e-3;
         let radius = p.length();
         let direction = p * (1.0 / (radius + 1.0));
         let vault = radius * (1.0 / level - 1.0);
@@ -114,7 +147,7 @@ impl Head {
             let distance = (direction - swelling.toward).length() * 2.6;
             skin += swelling.thickness * bell(distance);
         }
-        if p.z < -15.0 {
+        if p.z < NECK_TOP {
             let neck = 58.0 - vec3(p.x, (p.y + 22.0) * 0.9, 0.0).length();
             skin = skin
                 .max(neck - (p.z + 55.0).max(0.0))
@@ -155,7 +188,7 @@ impl Head {
 
     /// HU of a point that is not in the brain's space, for cells of width `h`.
     #[inline]
-    pub(crate) fn outer_hu(&self, p: Vec3, at: &Layers, h: f32) -> f32 {
+    pub(crate) fn outer_hu(&self, p: Vec3, at: &Layers, h: Width) -> f32 {
         let skin = inside(-at.skin, h);
         if skin <= 0.0 {
             return AIR_HU;
@@ -167,7 +200,7 @@ impl Head {
         }
         // Two dense tables around the diploe. Below the base the vault goes on as a shell.
         let from_table = at.bone_top.min((at.bone - at.bone_top).abs());
-        let diploe = inside(2.2 - from_table, h.max(1.5));
+        let diploe = inside(2.2 - from_table, h.at_least(1.5));
         let bone_hu = mix(self.table_hu, self.diploe_hu, diploe);
         let shell = inside(at.bone_top - at.bone, h) * ramp(p.z, -78.0, -60.0);
         let bone = vault_bone * inside(-at.base, h).max(shell);
@@ -178,7 +211,7 @@ impl Head {
         mix(AIR_HU, hu, skin)
     }
 
-    fn scalp_hu(&self, p: Vec3, at: &Layers, h: f32) -> f32 {
+    fn scalp_hu(&self, p: Vec3, at: &Layers, h: Width) -> f32 {
         // Skin and muscle with fat between; the temporalis thickens the side.
         let temporal = ramp(at.direction.x.abs(), 0.7, 0.95) * ramp(-p.z, -40.0, 0.0);
         let fat =
@@ -192,7 +225,7 @@ impl Head {
     }
 
     /// Face, skull base and neck: bone with cavities. Coarse, but with the right extremes of HU.
-    fn face_hu(&self, p: Vec3, at: &Layers, h: f32) -> f32 {
+    fn face_hu(&self, p: Vec3, at: &Layers, h: Width) -> f32 {
         let [a, b, c] = self.texture;
         let rough = sine(0.21 * p.x + a) * sine(0.17 * p.y + b) * sine(0.19 * p.z + c);
         let mirrored = vec3(p.x.abs(), p.y, p.z);
@@ -206,22 +239,23 @@ impl Head {
         let cells = ramp(mirrored.x, 42.0, 50.0) * ramp(-p.z, 34.0, 42.0);
         hu = mix(hu, mix(1250.0, -350.0 + 900.0 * rough, cells), petrous);
         // Orbits: fat, a globe of water.
-        let front = self.semi_axes.y;
-        let orbit = Ellipsoid::new(vec3(31.0, front - 35.0, -42.0), vec3(18.0, 25.0, 16.0));
+        let Cavities {
+            orbit,
+            globe,
+            nose,
+            sphenoid,
+            maxillary,
+        } = &self.cavities;
         let orbit_distance = orbit.distance(mirrored);
         if orbit_distance < 8.0 {
             let wall = inside(orbit_distance - 2.5, h);
             hu = mix(hu, 600.0, wall);
             hu = mix(hu, -85.0, inside(orbit_distance, h));
-            let globe = Ellipsoid::new(vec3(32.0, front - 22.0, -42.0), vec3(12.0, 12.0, 12.0));
             hu = mix(hu, 14.0, globe.cover(mirrored, h));
         }
         // Nasal cavity, ethmoid and sphenoid air; maxillary sinuses.
-        let nose = Ellipsoid::new(vec3(0.0, front - 42.0, -58.0), vec3(11.0, 34.0, 26.0));
         hu = mix(hu, -650.0 + 500.0 * rough, nose.cover(p, h));
-        let sphenoid = Ellipsoid::new(vec3(0.0, 18.0, -47.0), vec3(13.0, 11.0, 9.0));
         hu = mix(hu, -850.0, sphenoid.cover(p, h));
-        let maxillary = Ellipsoid::new(vec3(28.0, front - 40.0, -76.0), vec3(13.0, 15.0, 15.0));
         let sinus_distance = maxillary.distance(mirrored);
         hu = mix(hu, 650.0, inside(sinus_distance - 2.0, h));
         hu = mix(hu, -900.0, inside(sinus_distance, h));
@@ -233,4 +267,24 @@ impl Head {
         }
         hu
     }
+}
+
+impl Cavities {
+    /// `front` is where the forehead lies, mm before the middle of the head.
+    fn behind(front: f32) -> Self {
+        let solid = |center, semi_axes| Ellipsoid::new(center, semi_axes);
+        Self {
+            orbit: solid(vec3(31.0, front - 35.0, -42.0), vec3(18.0, 25.0, 16.0)),
+            globe: solid(vec3(32.0, front - 22.0, -42.0), vec3(12.0, 12.0, 12.0)),
+            nose: solid(vec3(0.0, front - 42.0, -58.0), vec3(11.0, 34.0, 26.0)),
+            sphenoid: solid(vec3(0.0, 18.0, -47.0), vec3(13.0, 11.0, 9.0)),
+            maxillary: solid(vec3(28.0, front - 40.0, -76.0), vec3(13.0, 15.0, 15.0)),
+        }
+    }
+}
+
+/// Square of the level from which on no swelling of the scalp reaches.
+fn air_from(semi_axes: &Vec3, swellings: &[Swelling]) -> f32 {
+    let most: f32 = swellings.iter().map(|swelling| swelling.thickness).sum();
+    (1.0 + most / (0.7 * semi_axes.x)).powi(2)
 }

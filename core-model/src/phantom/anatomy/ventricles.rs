@@ -1,6 +1,6 @@
 //! The ventricles: lateral (frontal horn, body, atrium, occipital and temporal horn), third, fourth.
 
-use super::super::geometry::{Ellipsoid, Tube, Vec3, inside, vec3};
+use super::super::geometry::{Ellipsoid, Tube, Vec3, Width, inside, vec3};
 
 /// Sizes of the ventricles of one brain. Radii in mm.
 #[derive(Clone, Copy, Debug)]
@@ -52,9 +52,9 @@ impl Ventricles {
 
     /// Share of a cell of width `h` that is ventricle.
     #[inline]
-    pub(crate) fn cover(&self, p: Vec3, h: f32) -> f32 {
+    pub(crate) fn cover(&self, p: Vec3, h: Width) -> f32 {
         let mut share = self.fourth.cover(p, h);
-        if self.reach.level(p) < 1.0 {
+        if self.reach.holds(p) {
             let lateral = &self.sides[usize::from(p.x > 0.0)];
             share = share.max(inside(lateral.distance(vec3(p.x.abs(), p.y, p.z)), h));
             share = share.max(self.third.cover(p, h));

@@ -1,7 +1,7 @@
 //! Blood between skull and brain: subdural crescents and epidural lenses.
 
 use super::super::anatomy::Layers;
-use super::super::geometry::{Vec3, inside, mix, ramp, vec3};
+use super::super::geometry::{Vec3, Width, inside, mix, ramp, vec3};
 use super::super::population::Disease;
 use super::super::random::Stream;
 
@@ -170,7 +170,7 @@ impl Collection {
     /// Share of a cell of width `h` that is this blood, and its HU. `depth` is that below the
     /// inner table, `thickness` that of [`thickness_at`](Self::thickness_at).
     #[inline]
-    pub(crate) fn blood(&self, p: Vec3, depth: f32, thickness: f32, h: f32) -> (f32, f32) {
+    pub(crate) fn blood(&self, p: Vec3, depth: f32, thickness: f32, h: Width) -> (f32, f32) {
         if thickness < 0.4 {
             return (0.0, self.hu);
         }

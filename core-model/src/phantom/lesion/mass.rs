@@ -1,6 +1,6 @@
 //! Lesions within the tissue: hematomas, tumors, regions of edema, old infarcts.
 
-use super::super::geometry::{Ellipsoid, Vec3, bell, inside, mix, ramp, sine, vec3};
+use super::super::geometry::{Ellipsoid, Vec3, Width, bell, inside, mix, ramp, sine, vec3};
 use super::super::population::Disease;
 use super::super::random::Stream;
 
@@ -218,7 +218,7 @@ impl Mass {
     /// Marks a cell of width `h`: `tissue` is the share that is brain, `white` that of white matter
     /// in it.
     #[inline]
-    pub(crate) fn mark(&self, p: Vec3, hu: f32, tissue: f32, white: f32, h: f32) -> Mark {
+    pub(crate) fn mark(&self, p: Vec3, hu: f32, tissue: f32, white: f32, h: Width) -> Mark {
         let untouched = Mark { hu, lesion: None };
         let away = p - self.center;
         let reach = 2.2 * self.radius + 22.0;
@@ -235,7 +235,7 @@ impl Mass {
                 rim,
                 rim_hu,
             } => {
-                let around = inside(distance - rim, h.max(2.5)) * tissue;
+                let around = inside(distance - rim, h.at_least(2.5)) * tissue;
                 let within = inside(distance, h) * tissue.max(0.6);
                 let blood = blood + 4.0 * rough;
                 Mark {
@@ -250,9 +250,10 @@ impl Mass {
                 halo,
                 halo_hu,
             } => {
-                let around = inside(distance - halo, h.max(4.0)) * tissue * (0.25 + 0.75 * white);
+                let around =
+                    inside(distance - halo, h.at_least(4.0)) * tissue * (0.25 + 0.75 * white);
                 let within = inside(distance, h) * tissue.max(0.6);
-                let hollow = inside(distance + self.radius * (1.0 - core) * 0.9, h.max(2.0));
+                let hollow = inside(distance + self.radius * (1.0 - core) * 0.9, h.at_least(2.0));
                 let solid = solid + 3.0 * rough;
                 let marked = mix(mix(hu, halo_hu, around), solid, within);
                 let lesion = if within > 0.5 {
@@ -270,14 +271,14 @@ impl Mass {
                 white_only,
             } => {
                 let spared = if white_only { 0.25 + 0.75 * white } else { 1.0 };
-                let within = inside(distance, h.max(6.0)) * tissue * spared;
+                let within = inside(distance, h.at_least(6.0)) * tissue * spared;
                 Mark {
                     hu: mix(hu, water + 2.0 * rough, within),
                     lesion: (within > 0.5).then_some(Disease::Edema),
                 }
             }
             Kind::Scar { hu: fluid } => {
-                let within = inside(distance, h.max(2.0)) * ramp(tissue, 0.0, 0.5);
+                let within = inside(distance, h.at_least(2.0)) * ramp(tissue, 0.0, 0.5);
                 Mark {
                     hu: mix(hu, fluid, within),
                     lesion: None,
