@@ -1,6 +1,7 @@
 //! `scans.csv`: one row per accepted scan of a cohort. No name, no birth date, no identifier a PACS
 //! would know.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -64,13 +65,23 @@ pub enum ScansError {
         /// What is wrong.
         source: csv::Error,
     },
+    /// A file without a header.
+    #[error("scans table {} row 1 column 1: the file is empty, expected a header", path.display())]
+    Empty {
+        /// The table.
+        path: PathBuf,
+    },
     /// Two rows name one scan.
-    #[error("scans table {}: scan {scan} appears twice", path.display())]
+    #[error("scans table {} row {row} column scan: \"{scan}\" stands already in row {first}", path.display())]
     Duplicate {
         /// The table.
         path: PathBuf,
         /// The scan.
         scan: String,
+        /// Line of the second.
+        row: u64,
+        /// Line of the first.
+        first: u64,
     },
 }
 
@@ -80,23 +91,34 @@ pub const FILE_NAME: &str = "scans.csv";
 /// Reads a table, refusing a scan that appears twice.
 ///
 /// # Errors
-/// A file or row that cannot be read, or a repeated scan.
+/// A file or row that cannot be read, an empty file, or a repeated scan, with row and column.
 pub fn read(path: &Path) -> Result<Vec<Scan>, ScansError> {
     let csv_error = |source| ScansError::Csv {
         path: path.to_owned(),
         source,
     };
     let mut reader = csv::Reader::from_path(path).map_err(csv_error)?;
-    let scans = reader
-        .deserialize()
-        .collect::<Result<Vec<Scan>, _>>()
-        .map_err(csv_error)?;
-    let mut seen = std::collections::BTreeSet::new();
-    if let Some(twice) = scans.iter().find(|scan| !seen.insert(&scan.scan)) {
-        return Err(ScansError::Duplicate {
+    let header = reader.headers().map_err(csv_error)?.clone();
+    if header.is_empty() {
+        return Err(ScansError::Empty {
             path: path.to_owned(),
-            scan: twice.scan.clone(),
         });
+    }
+    let mut scans = Vec::new();
+    let mut lines = BTreeMap::new();
+    for record in reader.records() {
+        let record = record.map_err(csv_error)?;
+        let scan: Scan = record.deserialize(Some(&header)).map_err(csv_error)?;
+        let row = record.position().map_or(0, csv::Position::line);
+        if let Some(first) = lines.insert(scan.scan.clone(), row) {
+            return Err(ScansError::Duplicate {
+                path: path.to_owned(),
+                scan: scan.scan,
+                row,
+                first,
+            });
+        }
+        scans.push(scan);
     }
     Ok(scans)
 }
@@ -159,7 +181,32 @@ mod tests {
         let scans = vec![scan("a"), scan("b")];
         write(&path, &scans).unwrap();
         assert_eq!(read(&path).unwrap(), scans);
-        write(&path, &[scan("a"), scan("a")]).unwrap();
-        assert!(matches!(read(&path), Err(ScansError::Duplicate { .. })));
+    }
+
+    #[test]
+    fn an_empty_table_and_a_scan_twice_are_refused_by_row_and_column() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        write(&path, &[scan("a"), scan("b"), scan("a")]).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        let expected = "row 4 column scan: \"a\" stands already in row 2";
+        assert!(error.contains(expected), "{error}");
+        std::fs::write(&path, "").unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("row 1 column 1: the file is empty"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_byte_order_mark_does_not_hide_the_first_column() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        write(&path, &[scan("a")]).unwrap();
+        let mut bytes = b"\xef\xbb\xbf".to_vec();
+        bytes.extend(std::fs::read(&path).unwrap());
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(read(&path).unwrap(), [scan("a")]);
     }
 }

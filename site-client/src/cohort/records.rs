@@ -15,7 +15,7 @@ use jiff::civil::Date;
 use serde::Serialize;
 
 use super::error::CohortError;
-use super::sheet::{Sheet, Unique};
+use super::sheet::Sheet;
 
 pub use mapping::Mapping;
 
@@ -135,26 +135,40 @@ impl Records {
         &self.troubles
     }
 
-    /// Renames the records' patients by a table with columns `patient` (the pseudonym) and `record`
-    /// (the name in the records); those not in it keep their names.
+    /// Renames the records' patients by a table with columns `patient` (the pseudonym) and `mrn` or
+    /// `record` (the name in the records), as `mrn.csv` of an import; those not in it keep their
+    /// names. A patient of several scans may stand there several times.
     ///
     /// # Errors
-    /// A missing column, an empty cell, or a record name twice, with row and column.
+    /// A missing column, an empty cell, or a record name with two pseudonyms, with row and column.
     pub fn link(&mut self, path: &Path) -> Result<(), CohortError> {
         let mut sheet = Sheet::open(path)?;
-        let (patient, record) = (sheet.column("patient")?, sheet.column("record")?);
-        let mut unique = Unique::default();
-        let mut pseudonyms = BTreeMap::new();
+        let patient = sheet.column("patient")?;
+        let record = match sheet.find("mrn") {
+            Some(column) => column,
+            None => sheet.column("record")?,
+        };
+        let mut pseudonyms: BTreeMap<String, (String, u64)> = BTreeMap::new();
         while let Some(row) = sheet.next()? {
-            unique.insert(&row, record)?;
-            pseudonyms.insert(
-                row.required(record)?.to_owned(),
-                row.required(patient)?.to_owned(),
-            );
+            let name = row.required(record)?;
+            let here = (row.required(patient)?.to_owned(), row.line());
+            let (before, first) = pseudonyms
+                .entry(name.to_owned())
+                .or_insert_with(|| here.clone());
+            if *before != here.0 {
+                return Err(CohortError::Twice {
+                    place: row.place(record),
+                    key: name.to_owned(),
+                    first: *first,
+                });
+            }
         }
         let mut linked: BTreeMap<String, Vec<(Date, Fact)>> = BTreeMap::new();
         for (name, facts) in std::mem::take(&mut self.by_patient) {
-            let pseudonym = pseudonyms.get(&name).cloned().unwrap_or(name);
+            let pseudonym = match pseudonyms.get(&name) {
+                Some((pseudonym, _)) => pseudonym.clone(),
+                None => name,
+            };
             linked.entry(pseudonym).or_default().extend(facts);
         }
         for facts in linked.values_mut() {

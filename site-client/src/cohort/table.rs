@@ -154,25 +154,6 @@ impl LabelTable {
             .collect()
     }
 
-    /// For each task, the task that holds its label in the mirror image: left and right change
-    /// places, all others stay. Use it wherever a scan is flipped left to right.
-    #[must_use]
-    pub fn mirrored(&self) -> Vec<usize> {
-        let partner = |task: &str| {
-            let other = if let Some(stem) = task.strip_suffix("-Left") {
-                format!("{stem}-Right")
-            } else {
-                format!("{}-Left", task.strip_suffix("-Right")?)
-            };
-            self.tasks.iter().position(|task| *task == other)
-        };
-        self.tasks
-            .iter()
-            .enumerate()
-            .map(|(i, task)| partner(task).unwrap_or(i))
-            .collect()
-    }
-
     /// The patients, each once.
     #[must_use]
     pub fn patients(&self) -> BTreeSet<&str> {
@@ -228,21 +209,6 @@ mod tests {
             let error = LabelTable::read_for(&path, Path::new("scans.csv"), &scans).unwrap_err();
             assert!(error.to_string().contains(words), "{error}");
         }
-    }
-
-    #[test]
-    fn left_and_right_change_places_in_the_mirror() {
-        let tasks = [
-            "ICH",
-            "BleedLocation-Left",
-            "BleedLocation-Right",
-            "MassEffect",
-        ];
-        let table = LabelTable {
-            tasks: tasks.map(str::to_owned).to_vec(),
-            rows: Vec::new(),
-        };
-        assert_eq!(table.mirrored(), [0, 2, 1, 3]);
     }
 
     #[test]

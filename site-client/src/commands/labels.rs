@@ -34,7 +34,8 @@ pub(crate) struct Args {
     /// Which records count for a scan.
     #[arg(long, default_value = "from-scan")]
     window: LabelWindow,
-    /// Table linking the records' patients to pseudonyms: columns patient, record.
+    /// Table linking the records' patients to pseudonyms: mrn.csv of an import with --keep-mrn, or
+    /// any with columns patient and record.
     #[arg(long, value_name = "FILE")]
     link: Option<PathBuf>,
     /// stage_2_train.csv of RSNA 2019.

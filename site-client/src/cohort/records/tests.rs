@@ -122,17 +122,21 @@ fn broken_files_are_refused_with_row_and_column() {
 }
 
 #[test]
-fn a_link_renames_patients_and_refuses_a_name_twice() {
+fn a_link_renames_patients_and_refuses_a_name_of_two() {
     let mut records = read(&[(
         "diagnoses.csv",
         "patient,date,code\nMRN1,2024-01-01,I61.0\n",
     )])
     .unwrap();
     let links = folder(&[
-        ("good.csv", "patient,record\npseudo,MRN1\n"),
+        // As an import writes it: a row for each scan.
+        (
+            "mrn.csv",
+            "patient,mrn,scan,source\npseudo,MRN1,s1,a\npseudo,MRN1,s2,b\n",
+        ),
         ("bad.csv", "patient,record\na,MRN1\nb,MRN1\n"),
     ]);
-    records.link(&links.path().join("good.csv")).unwrap();
+    records.link(&links.path().join("mrn.csv")).unwrap();
     assert_eq!(records.of("pseudo").len(), 1);
     assert!(records.of("MRN1").is_empty());
     let error = records
