@@ -12,6 +12,7 @@ pub fn detect(tensors: &StateDict, heads: Option<usize>) -> Result<VitConfig, St
     const PATCH: &str = "patch_embedding.patch_embeddings.weight";
     const POSITION: &str = "patch_embedding.position_embeddings";
     const HIDDEN: &str = "blocks.0.mlp.linear1.weight";
+    const REGISTERS: &str = "register_tokens";
 
     let shape = |key: &str| match tensors.get(key) {
         Some(tensor) => Ok(tensor.shape.as_slice()),
@@ -28,27 +29,40 @@ pub fn detect(tensors: &StateDict, heads: Option<usize>) -> Result<VitConfig, St
     if [p1, p2] != [patch, patch] {
         return unlike(PATCH, "a cubic patch", shape(PATCH)?);
     }
-    let &[1, patches, _] = shape(POSITION)? else {
-        return unlike(POSITION, "[1, patches, dim]", shape(POSITION)?);
+    // A size is believed only where the tensor's other sides are those of the model: then the file
+    // holds as many values, and no file of a few bytes makes a model that fills the memory.
+    let patches = match *shape(POSITION)? {
+        [1, patches, width] if width == dim => patches,
+        ref found => return unlike(POSITION, "[1, patches, dim]", found),
     };
     let grid = (patches as f64).cbrt().round() as usize;
     if grid.pow(3) != patches {
         return unlike(POSITION, "a cubic number of patches", shape(POSITION)?);
     }
-    let &[mlp, _] = shape(HIDDEN)? else {
-        return unlike(HIDDEN, "[hidden, dim]", shape(HIDDEN)?);
+    let mlp = match *shape(HIDDEN)? {
+        [mlp, width] if width == dim => mlp,
+        ref found => return unlike(HIDDEN, "[hidden, dim]", found),
     };
-    let depth = 1 + tensors
-        .keys()
-        .filter_map(|key| {
-            key.strip_prefix("blocks.")?
-                .split('.')
-                .next()?
-                .parse::<usize>()
-                .ok()
-        })
-        .max()
-        .unwrap_or(0);
+    let registers = match tensors.get(REGISTERS).map(|tensor| &tensor.shape[..]) {
+        None => 0,
+        Some(&[1, registers, width]) if width == dim => registers,
+        Some(found) => return unlike(REGISTERS, "[1, registers, dim]", found),
+    };
+    let block = |key: &str| -> Option<usize> {
+        let number = key.strip_prefix("blocks.")?.split('.').next()?;
+        number.parse().ok()
+    };
+    let depth = match tensors.keys().filter_map(|key| block(key)).max() {
+        Some(last) if last < tensors.len() => last + 1,
+        Some(last) => {
+            return Err(format!(
+                "key blocks.{last}: expected a block of which all before have tensors, found {} \
+                 tensors in all",
+                tensors.len()
+            ));
+        }
+        None => 1,
+    };
     let heads = match heads {
         Some(heads) => heads,
         None if dim % 64 == 0 => dim / 64,
@@ -67,10 +81,7 @@ pub fn detect(tensors: &StateDict, heads: Option<usize>) -> Result<VitConfig, St
         heads,
         mlp,
         qkv_bias: tensors.contains_key("blocks.0.attn.qkv.bias"),
-        registers: tensors
-            .get("register_tokens")
-            .and_then(|tensor| tensor.shape.get(1).copied())
-            .unwrap_or(0),
+        registers,
     })
     .map_err(|error| error.to_string())
 }
