@@ -136,6 +136,13 @@ impl ExternalArgs {
     }
 }
 
+/// The devices that pre-train together.
+pub(super) fn devices(plan: &Plan) -> anyhow::Result<Vec<Device>> {
+    let config = plan.config();
+    let choice = config.device.parse::<DeviceChoice>()?;
+    Ok(choice.open_several(config.pretrain.devices)?)
+}
+
 /// The device of the plan.
 pub(super) fn device(plan: &Plan) -> anyhow::Result<Device> {
     Ok(plan.config().device.parse::<DeviceChoice>()?.open()?)

@@ -22,6 +22,7 @@ use crate::train::data::{Labelled, Source, Subset, stream};
 use crate::train::downstream::{Draw, FeatureTable, Finetuning, Learner, Probing, Start};
 use crate::train::pretrain::{Feed, Pretraining, Schedule, Skipped};
 use crate::train::{Config, Objective, Plan, Preset};
+use crate::weights::{self, Section};
 
 /// Trains and evaluates on one site's own patients.
 pub struct LocalTraining {
@@ -238,12 +239,7 @@ impl LocalTraining {
         }
         // A pre-trained model has no head: a linear probe on this site's own training patients
         // says what its features are worth.
-        let mut backbone = prefixed(&given, "backbone.");
-        if backbone.is_empty() {
-            let own = |name: &String| !name.starts_with("decoder_") && name != "mask_token";
-            let encoder = given.into_iter().filter(|(name, _)| own(name));
-            backbone = encoder.collect();
-        }
+        let backbone = weights::backbone(given, Section::default()).tensors;
         let kind = ProbeKind::Linear;
         let features = self.features(&plan, &backbone, set)?;
         let finetune = &plan.config().finetune;
