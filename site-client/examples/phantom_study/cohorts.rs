@@ -12,7 +12,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 use site_client::evaluate::Part;
 use site_client::train::Plan;
-use site_client::train::data::{Labelled, Phantoms, Source, Subset, Windowed, in_fraction, stream};
+use site_client::train::data::{
+    Labelled, Phantoms, Reading, Source, Subset, Windowed, in_fraction, stream,
+};
 
 /// The external sites.
 pub(crate) const EXTERNAL: [&str; 3] = ["longisland", "rsna", "cq500"];
@@ -182,7 +184,7 @@ impl Table {
 fn draw(source: &Subset, path: &Path) -> anyhow::Result<()> {
     let scans: Result<Vec<_>, String> = (0..source.len())
         .into_par_iter()
-        .map(|scan| source.load(scan))
+        .map(|scan| source.load(scan, Reading::Training))
         .collect();
     let mut bytes = Vec::new();
     for scan in scans.map_err(anyhow::Error::msg)? {
@@ -202,7 +204,7 @@ impl Source for Table {
         self.drawn.id(scan)
     }
 
-    fn load(&self, scan: usize) -> Result<Arc<Windowed>, String> {
+    fn load(&self, scan: usize, _: Reading) -> Result<Arc<Windowed>, String> {
         let values = self.channels * self.size.pow(3);
         let mut bytes = vec![0; 2 * values];
         let place = (scan * bytes.len()) as u64;

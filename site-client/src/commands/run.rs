@@ -44,7 +44,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (identity, trust) = home.open(passphrase.as_ref())?;
     let policy = Policy::load(&args.dir)?;
     let approvals = Approvals::load(&args.dir)?;
-    let training = LocalTraining::new(args.data.open(&plan)?, device(&plan)?);
+    let training = LocalTraining::new(args.data.open_for_rounds(&plan)?, device(&plan)?);
     let trainer = Box::new(Guarded::new(training, policy.clone()));
     let config = ClientConfig {
         coordinator: args.coordinator,

@@ -39,7 +39,7 @@ pub(super) fn run(args: &TrialArgs, protocol: Protocol) -> anyhow::Result<()> {
     let plan = &args.config.plan(&Vec::from_iter(draws))?;
     let device = device(plan)?;
     let backbone = backbone(&args.from)?;
-    let set = args.data.open(plan)?;
+    let set = args.data.open_labelled(plan, None)?;
     let seed = plan.config().seed;
     let trial = Trial {
         plan,

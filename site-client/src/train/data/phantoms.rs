@@ -7,7 +7,7 @@ use core_model::phantom::{Disease, Patient, Site, Truth};
 use half::f16;
 use rayon::prelude::*;
 
-use super::{Source, Windowed};
+use super::{Reading, Source, Windowed};
 
 /// The first `patients` patients of a phantom site under one seed, sampled at model size.
 ///
@@ -89,7 +89,7 @@ impl Source for Phantoms {
         format!("{}-{number}", self.patient_id(patient))
     }
 
-    fn load(&self, scan: usize) -> Result<Arc<Windowed>, String> {
+    fn load(&self, scan: usize, _: Reading) -> Result<Arc<Windowed>, String> {
         let PhantomScan {
             patient, number, ..
         } = self.scans[scan];
@@ -147,9 +147,10 @@ mod tests {
         let site = Site::builtin("langone").unwrap();
         let phantoms = Phantoms::new(site, 3, 5, 16, 3);
         assert!(phantoms.len() >= 5);
-        let first = phantoms.load(0).unwrap();
-        assert_eq!(first, phantoms.load(0).unwrap());
-        assert_ne!(first, phantoms.load(phantoms.len() - 1).unwrap());
+        let load = |scan| phantoms.load(scan, Reading::Views);
+        let first = load(0).unwrap();
+        assert_eq!(first, load(0).unwrap());
+        assert_ne!(first, load(phantoms.len() - 1).unwrap());
         assert_eq!(first.values.len(), 3 * 16 * 16 * 16);
         assert!(
             first

@@ -3,7 +3,7 @@ use half::f16;
 use tempfile::TempDir;
 
 use super::*;
-use crate::train::data::{Windowed, stream};
+use crate::train::data::{Reading, Windowed, stream};
 use crate::train::{Preset, pretrain::Batch};
 
 const OBJECTIVES: [Objective; 2] = [Objective::Dino, Objective::Mae];
@@ -25,7 +25,7 @@ impl Source for Synthetic {
         format!("scan-{scan}")
     }
 
-    fn load(&self, scan: usize) -> Result<Arc<Windowed>, String> {
+    fn load(&self, scan: usize, _: Reading) -> Result<Arc<Windowed>, String> {
         if self.unreadable.contains(&scan) {
             return Err("gzip: unexpected end of file".into());
         }
