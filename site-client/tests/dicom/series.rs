@@ -123,7 +123,7 @@ pub(super) fn deflated(file: &[u8], before: &[u8]) -> Vec<u8> {
         .position(|bytes| bytes == explicit)
         .unwrap();
     let mut file = with_data_set(file, |data| {
-        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
         encoder.write_all(before).unwrap();
         encoder.write_all(data).unwrap();
         encoder.finish().unwrap()
