@@ -102,7 +102,7 @@ fn another_input_size_gives_its_own_number_of_tokens() {
 #[test]
 fn the_teacher_starts_as_the_student_and_moves_by_the_momentum() {
     let device = Device::flex().autodiff();
-    let mut dino = dino(&device);
+    let mut dino = dino(&tiny(2), &device);
     assert_eq!(state_dict(&dino.student), state_dict(&dino.teacher));
     train(&mut dino, &device, 1);
     let before = state_dict(&dino.teacher);
@@ -133,7 +133,7 @@ fn twenty_steps_give_the_same_weights_on_one_and_two_threads() {
             .unwrap();
         pool.install(|| {
             let device = Device::flex().autodiff();
-            let mut dino = dino(&device);
+            let mut dino = dino(&wide(), &device);
             train(&mut dino, &device, 20);
             state_dict(&dino.student)
         })
@@ -297,7 +297,23 @@ fn tiny(registers: usize) -> VitConfig {
     .unwrap()
 }
 
-fn dino(device: &Device) -> Dino {
+/// Large enough that activations and parameters are cut into several pieces.
+fn wide() -> VitConfig {
+    VitConfig::new(VitShape {
+        image: 12,
+        patch: 3,
+        channels: 3,
+        dim: 96,
+        depth: 1,
+        heads: 2,
+        mlp: 768,
+        qkv_bias: true,
+        registers: 2,
+    })
+    .unwrap()
+}
+
+fn dino(vit: &VitConfig, device: &Device) -> Dino {
     let head = DinoHeadConfig {
         layers: 3,
         hidden: 32,
@@ -305,7 +321,7 @@ fn dino(device: &Device) -> Dino {
         prototypes: 64,
         batch_norm: true,
     };
-    let net = DinoNet::new(&tiny(2), &head, &mut Init::seeded(1, device)).unwrap();
+    let net = DinoNet::new(vit, &head, &mut Init::seeded(1, device)).unwrap();
     Dino::new(net, DinoLossConfig::default())
 }
 

@@ -28,3 +28,4 @@ pub use session::{Action, Event, Ready, Session, State, Task, Working};
 pub use stand_in::StandIn;
 pub use store::{Carried, SiteStore};
 pub use trainer::{EvaluateJob, Flow, Report, TaskReport, TrainError, TrainJob, Trained, Trainer};
+pub use work::{Product, Workplace};

@@ -21,4 +21,4 @@ pub use error::{ConnectError, LinkError, SetupError, TransferError};
 pub use link::{Link, Path};
 pub use listener::Listener;
 pub use store::{Blob, BlobStore, BlobWriter, Collected, StoreError};
-pub use transfer::{Transferred, receive_blob, send_blob};
+pub use transfer::{Transferred, receive_blob, send_blob, take_blob};

@@ -7,8 +7,8 @@ use std::path::Path;
 use protocol::plan::{Objective, Selection};
 use protocol::{ConsortiumId, Digest, Round, RunId, SiteId};
 
+use super::active::Active;
 use super::areas::Area;
-use super::coordinator::Active;
 use super::error::ServiceError;
 use super::matrix::{MatrixRow, row};
 use super::verify::load;

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use protocol::{Digest, Round, RunId, SiteId};
 
+use super::active::Active;
 use super::areas::{Area, area};
-use super::coordinator::Active;
 use super::error::ServiceError;
 use super::verify::load;
 use crate::journal::Journal;

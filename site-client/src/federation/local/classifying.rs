@@ -203,7 +203,7 @@ pub(super) fn report(
     bins: usize,
 ) -> Result<Report, TrainError> {
     let count = set.tasks().len();
-    let bins = ScoreBins::new(-LOGIT_RANGE, LOGIT_RANGE, bins).map_err(failed)?;
+    let bins = ScoreBins::logits(bins).map_err(failed)?;
     let logit = |score: f64| {
         (score / (1.0 - score))
             .ln()
@@ -245,5 +245,5 @@ fn prefixed(state: &StateDict, prefix: &str) -> StateDict {
     state.iter().filter_map(strip).collect()
 }
 
-/// Scores are binned between these logits; beyond them a probability is 0.0003 from certain.
-const LOGIT_RANGE: f64 = 8.0;
+/// Keeps the logit of a certain score, 0 or 1, finite; no other double reaches it.
+const LOGIT_RANGE: f64 = 40.0;

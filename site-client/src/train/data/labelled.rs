@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use core_model::phantom::{Disease, Sex};
 use rayon::prelude::*;
 
 use super::cohort::refuse_many;
@@ -89,16 +90,20 @@ impl Labelled {
             patient: phantoms.patient_id(scan.patient).into(),
             scan: phantoms.id(index).into(),
             site: Some(Arc::clone(&site)),
-            manufacturer: None,
-            thickness: None,
-            sex: None,
+            manufacturer: Some(Arc::clone(&scan.manufacturer)),
+            // A double of what the table of scans would say: 0.6, not 0.600000023.
+            thickness: scan.thickness_mm.to_string().parse().ok(),
+            sex: Some(match scan.sex {
+                Sex::Female => "F".into(),
+                Sex::Male => "M".into(),
+            }),
             age: Some(f64::from(scan.age)),
             part: match stream(0, "part", &[scan.patient]) % 10 {
                 0 => Part::Test,
                 1 => Part::Validation,
                 _ => Part::Train,
             },
-            labels: core_model::phantom::Disease::ALL
+            labels: Disease::ALL
                 .iter()
                 .map(|disease| Some(scan.truth.diseases.contains(*disease)))
                 .collect(),

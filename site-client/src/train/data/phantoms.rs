@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use core_model::ct::{HEAD_WINDOWS, Window};
-use core_model::phantom::{Disease, Patient, Site, Truth};
+use core_model::phantom::{Disease, Patient, Sex, Site, Truth};
 use half::f16;
 use rayon::prelude::*;
 
@@ -31,6 +31,12 @@ pub struct PhantomScan {
     pub number: u32,
     /// Age of the patient, years.
     pub age: u8,
+    /// Sex of the patient.
+    pub sex: Sex,
+    /// Maker of the scanner.
+    pub manufacturer: Arc<str>,
+    /// Slice thickness, mm.
+    pub thickness_mm: f32,
     /// The truth.
     pub truth: Truth,
 }
@@ -41,11 +47,18 @@ impl Phantoms {
     pub fn new(site: Site, seed: u64, patients: u64, size: usize, channels: usize) -> Self {
         let scans = (0..patients).into_par_iter().flat_map_iter(|index| {
             let patient = Patient::draw(&site, seed, index);
-            (0..patient.scans()).map(move |number| PhantomScan {
-                patient: index,
-                number,
-                age: patient.age(),
-                truth: patient.truth(),
+            let site = &site;
+            (0..patient.scans()).map(move |number| {
+                let acquisition = patient.acquisition(site, number);
+                PhantomScan {
+                    patient: index,
+                    number,
+                    age: patient.age(),
+                    sex: patient.sex(),
+                    manufacturer: acquisition.machine.manufacturer.into(),
+                    thickness_mm: acquisition.thickness_mm,
+                    truth: patient.truth(),
+                }
             })
         });
         let scans = scans.collect();

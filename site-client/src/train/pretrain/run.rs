@@ -230,8 +230,8 @@ pub fn pretraining_scans(set: &Labelled, fraction: f64) -> Arc<dyn Source> {
     Arc::new(Subset::new(Arc::clone(set.source()), scans))
 }
 
-/// File names in a run's folder.
-const CHECKPOINT: &str = "last.safetensors";
+/// Checkpoint in a run's folder.
+pub const CHECKPOINT: &str = "last.safetensors";
 const BACKBONE: &str = "backbone.safetensors";
 const CONFIG: &str = "config.toml";
 
