@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use coordinator::aggregate::inspect;
 use coordinator::journal::JournalError;
@@ -90,7 +91,19 @@ impl Hub {
             self.sabotaged = false;
         }
         let identity = Arc::clone(&self.scene.coordinator);
-        let coordinator = Coordinator::open(self.folder.path(), identity, self.options, now);
+        // A process that another test is just starting holds copies of our open files, the lock among
+        // them, until it becomes another program.
+        let mut tries = 0;
+        let coordinator = loop {
+            let identity = Arc::clone(&identity);
+            match Coordinator::open(self.folder.path(), identity, self.options, now) {
+                Err(ServiceError::Journal(JournalError::Locked { .. })) if tries < 1_000_000 => {
+                    tries += 1;
+                    thread::yield_now();
+                }
+                opened => break opened,
+            }
+        };
         let coordinator = self.sound(coordinator)?;
         self.process = Some(Process {
             coordinator,
