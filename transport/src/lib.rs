@@ -7,6 +7,7 @@ mod connector;
 mod error;
 mod link;
 mod listener;
+pub mod logging;
 mod pipe;
 mod quic;
 mod socket;
