@@ -137,8 +137,8 @@ pub fn to_ras(volume: Volume) -> Volume {
     Volume::new(shape, affine, voxels).expect("a permuted volume keeps its voxels")
 }
 
-/// Output planes filled together: one cache line of 16-bit voxels.
-const PLANES_PER_BLOCK: usize = 32;
+/// Output planes filled together: a few cache lines of 16-bit voxels, so that fetching ahead pays.
+const PLANES_PER_BLOCK: usize = 128;
 
 /// Elements between two lines: they begin in different sets of the cache.
 const LINE_GAP: usize = 16;
