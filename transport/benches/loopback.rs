@@ -19,9 +19,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use certs::{Approval, AuthorityHome, Home, Identity, Pin, Trust, tls};
-use protocol::message::{Content, Manifest};
+use protocol::message::Manifest;
 use protocol::transfer::{BlobRef, CHUNK_LEN};
-use protocol::{CloseCode, Digest, Message, Role, Round, Signed, Version};
+use protocol::{CloseCode, Message, Role, Version};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::time_provider::DefaultTimeProvider;
 use transport::{
@@ -266,7 +266,7 @@ async fn site(arguments: &[String]) {
         let connector =
             Connector::new(address.clone(), config, Arc::clone(&identity), trust).unwrap();
         let link = connector.connect().await.unwrap();
-        let manifest = manifest(blob, &identity);
+        let manifest = harness::manifest(blob, &identity);
         let blob = store.blob(blob.digest).unwrap();
         send_blob(&link, &blob, &manifest, |_| {}).await.unwrap();
     }
@@ -281,17 +281,6 @@ fn fill(store: &BlobStore, bytes: u64, seed: u64) -> BlobRef {
         writer.write_all(&part).unwrap();
     }
     writer.finish().unwrap()
-}
-
-fn manifest(blob: BlobRef, identity: &Identity) -> Signed<Manifest> {
-    let manifest = Manifest {
-        blob,
-        run: "run".parse().unwrap(),
-        round: Round(1),
-        schema: Digest::of(b"schema"),
-        content: Content::Model { step: 0 },
-    };
-    Signed::new(&manifest, |context, bytes| identity.sign(context, bytes)).unwrap()
 }
 
 async fn take(link: &Link, store: &BlobStore) {
