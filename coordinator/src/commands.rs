@@ -7,6 +7,7 @@ mod export;
 mod init;
 mod launch;
 mod list;
+mod matrix;
 mod renew;
 mod replay;
 mod revoke;
@@ -24,7 +25,7 @@ pub(crate) enum Command {
     Approve(approve::Args),
     /// Copy the journal while it is in use, and models and updates to a bucket.
     Backup(backup::Args),
-    /// Write a model, or the transcript of a run.
+    /// Write a model with its card, or the transcript of a run.
     Export(export::Args),
     /// Found a consortium: root key, coordinator's key, consortium file.
     Init(init::Args),
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Launch(launch::Args),
     /// List the members with role, status and expiry.
     List(list::Args),
+    /// Show what sites reported of a run's model: trained at × tested at, and pooled areas.
+    Matrix(matrix::Args),
     /// Issue a member's next certificate by hand.
     Renew(renew::Args),
     /// Compute every global model again from the staged updates, and compare.
@@ -60,6 +63,7 @@ impl Command {
             Self::Init(args) => init::run(args),
             Self::Launch(args) => launch::run(args),
             Self::List(args) => list::run(args),
+            Self::Matrix(args) => matrix::run(args),
             Self::Renew(args) => renew::run(args),
             Self::Replay(args) => replay::run(args),
             Self::Restore(args) => backup::restore(args),

@@ -1,5 +1,6 @@
 //! One training run: rounds, cohorts, deadlines. Pure: bytes, clocks and files live elsewhere.
 
+mod evaluation;
 mod event;
 mod phase;
 mod status;
@@ -188,18 +189,24 @@ impl Run {
         }
     }
 
-    /// The update of `site` that counts in the round in work: what a resent upload gets its
-    /// receipt from.
-    pub fn staged(&self, site: &SiteId) -> Option<&Update> {
-        match &self.phase {
+    /// The update of `site` for `round` with these bytes, if it counts: what an upload that is sent
+    /// again gets its receipt from, however far the run has gone on.
+    pub fn counted(&self, site: &SiteId, round: Round, blob: Digest) -> Option<&Update> {
+        let update = match &self.phase {
             Phase::Training { members, .. } => match members.get(site) {
                 Some(Member::Staged(update)) => Some(update),
                 _ => None,
             },
             Phase::Gathering { staged, .. } => staged.get(site),
             Phase::Aggregating { updates, .. } => updates.get(site),
+            Phase::Publishing { record } => record.updates.get(site),
             _ => None,
-        }
+        };
+        let before = self.history.iter().rev();
+        update
+            .into_iter()
+            .chain(before.filter_map(|record| record.updates.get(site)))
+            .find(|update| (update.round, update.blob) == (round, blob))
     }
 
     /// Applies a journalled event.

@@ -3,22 +3,35 @@
 //! [`Coordinator`] decides and journals; it does no network and no long work. The shell around it
 //! ([`Server`]) moves bytes, runs [`FoldJob`]s beside it, and tells it what happened.
 
+mod actions;
+mod active;
+mod areas;
+mod card;
+mod clock;
 mod coordinator;
 mod error;
 mod export;
 mod fold;
 mod initial;
+mod matrix;
 mod overview;
+mod reader;
 mod record;
 mod serve;
+mod uploads;
 mod verify;
 
-pub use coordinator::{Coordinator, Halt, Options, Upload, blobs_path};
+pub use areas::{Area, area};
+pub use card::{model_card, with_interval};
+pub use clock::Clock;
+pub use coordinator::{Coordinator, Options, blobs_path};
 pub use error::ServiceError;
-pub use export::{export_model, export_transcript};
+pub use export::{Network, export_model, export_transcript};
 pub use fold::{FoldJob, Folded};
 pub use initial::{Initial, launch};
+pub use matrix::{MatrixRow, SiteArea, TaskAreas, matrix};
 pub use overview::{Overview, RoundOverview, RunOverview, SiteOverview};
 pub use record::record;
-pub use serve::{Clock, Server};
+pub use serve::Server;
+pub use uploads::{Offer, Upload};
 pub use verify::{Verified, replay, trust, verify};

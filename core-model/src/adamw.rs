@@ -6,14 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::Tensor;
+use burn::module::Module;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::gradients::{CHUNK, Gradients, values_mut};
-use crate::state::{NamedTensor, Path, StateDict, replace};
+use crate::gradients::{CHUNK, Gradients};
+use crate::state::{NamedTensor, StateDict};
 
 /// What stays the same over a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -117,11 +116,12 @@ impl AdamW {
         gradients: &Gradients,
         rate: impl Fn(&str) -> Rate,
     ) -> M {
-        module.map(&mut Updater {
-            path: Path::default(),
-            optimizer: self,
-            gradients,
-            rate,
+        gradients.update(module, |name, rank, values, gradient| {
+            let mut rate = rate(name);
+            if !self.config.decay.applies(name, rank) {
+                rate.weight_decay = 0.0;
+            }
+            self.update(name, rate, values, gradient);
         })
     }
 
@@ -225,40 +225,5 @@ impl AdamW {
                     *value = *value * keep - step * *first / (second.sqrt() * root + epsilon);
                 }
             });
-    }
-}
-
-struct Updater<'a, R> {
-    path: Path,
-    optimizer: &'a mut AdamW,
-    gradients: &'a Gradients,
-    rate: R,
-}
-
-impl<R: Fn(&str) -> Rate> ModuleMapper for Updater<'_, R> {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.enter(name, container);
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let name = self.path.name();
-        let Some(gradient) = self.gradients.get(&name) else {
-            return param;
-        };
-        let mut rate = (self.rate)(&name);
-        if !self.optimizer.config.decay.applies(&name, D) {
-            rate.weight_decay = 0.0;
-        }
-        replace(param, |old| {
-            let device = old.device();
-            let mut data = old.into_data();
-            self.optimizer
-                .update(&name, rate, values_mut(&mut data), gradient);
-            Tensor::from_data(data, &device)
-        })
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
-use crate::state::Path;
+use crate::state::{Path, replace};
 
 /// Gradients of a module's parameters, by name, in storage order.
 ///
@@ -20,11 +20,28 @@ impl Gradients {
         Self::taken_from(module, &mut grads)
     }
 
+    /// Like [`of`](Self::of), through an exchange between the device and the host.
+    pub fn exchanged<M: Module>(
+        module: &M,
+        mut grads: burn::tensor::Gradients,
+        exchange: &impl Exchange,
+    ) -> Self {
+        let mut taker = Taker {
+            path: Path::default(),
+            grads: &mut grads,
+            exchange,
+            taken: Self::default(),
+        };
+        module.visit(&mut taker);
+        taker.taken
+    }
+
     /// Like [`of`](Self::of), leaving the gradients of other modules where they are.
     pub fn taken_from<M: Module>(module: &M, grads: &mut burn::tensor::Gradients) -> Self {
         let mut taker = Taker {
             path: Path::default(),
             grads,
+            exchange: &Keep,
             taken: Self::default(),
         };
         module.visit(&mut taker);
@@ -39,6 +56,20 @@ impl Gradients {
         };
         module.visit(&mut reader);
         reader.read
+    }
+
+    /// Changes the parameters that have a gradient: `rule` is given the name and rank of each, its
+    /// values and its gradient, both in storage order.
+    pub(crate) fn update<M: Module>(
+        &self,
+        module: M,
+        rule: impl FnMut(&str, usize, &mut [f32], &[f32]),
+    ) -> M {
+        module.map(&mut Updater {
+            path: Path::default(),
+            gradients: self,
+            rule,
+        })
     }
 
     /// Adds `factor · other` to the gradients that `other` has too.
@@ -140,13 +171,29 @@ pub enum Clipping {
     Global(f64),
 }
 
-struct Taker<'a> {
+/// What happens to a gradient on its device before the host sees it, such as a sum over devices.
+pub trait Exchange {
+    /// The gradient that the host keeps, if any.
+    fn exchange<const D: usize>(&self, gradient: Tensor<D>) -> Option<Tensor<D>>;
+}
+
+/// Nothing happens.
+struct Keep;
+
+impl Exchange for Keep {
+    fn exchange<const D: usize>(&self, gradient: Tensor<D>) -> Option<Tensor<D>> {
+        Some(gradient)
+    }
+}
+
+struct Taker<'a, E> {
     path: Path,
     grads: &'a mut burn::tensor::Gradients,
+    exchange: &'a E,
     taken: Gradients,
 }
 
-impl ModuleVisitor for Taker<'_> {
+impl<E: Exchange> ModuleVisitor for Taker<'_, E> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -156,7 +203,8 @@ impl ModuleVisitor for Taker<'_> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(grad) = param.val().grad_remove(self.grads) {
+        let grad = param.val().grad_remove(self.grads);
+        if let Some(grad) = grad.and_then(|grad| self.exchange.exchange(grad)) {
             self.taken.0.insert(self.path.name(), grad.into_data());
         }
     }
@@ -180,6 +228,35 @@ impl ModuleVisitor for Reader {
         self.read
             .0
             .insert(self.path.name(), param.val().inner().into_data());
+    }
+}
+
+struct Updater<'a, R> {
+    path: Path,
+    gradients: &'a Gradients,
+    rule: R,
+}
+
+impl<R: FnMut(&str, usize, &mut [f32], &[f32])> ModuleMapper for Updater<'_, R> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = self.path.name();
+        let Some(gradient) = self.gradients.get(&name) else {
+            return param;
+        };
+        replace(param, |old| {
+            let device = old.device();
+            let mut data = old.into_data();
+            (self.rule)(&name, D, values_mut(&mut data), gradient);
+            Tensor::from_data(data, &device)
+        })
     }
 }
 

@@ -9,12 +9,15 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
+use crate::layers::Product;
+
 /// Makes the parameters of a new module.
 #[derive(Debug)]
 pub struct Init {
     /// Absent when every value is about to be loaded from a file.
     rng: Option<ChaCha8Rng>,
     device: Device,
+    product: Product,
 }
 
 impl Init {
@@ -23,6 +26,7 @@ impl Init {
         Self {
             rng: Some(ChaCha8Rng::seed_from_u64(seed)),
             device: device.clone(),
+            product: Product::default(),
         }
     }
 
@@ -31,7 +35,18 @@ impl Init {
         Self {
             rng: None,
             device: device.clone(),
+            product: Product::default(),
         }
+    }
+
+    /// The same values in a module whose linear layers multiply in another type.
+    #[must_use]
+    pub fn multiplying_in(self, product: Product) -> Self {
+        Self { product, ..self }
+    }
+
+    pub(crate) fn product(&self) -> Product {
+        self.product
     }
 
     /// Trainable parameter with values from U(−`bound`, `bound`).

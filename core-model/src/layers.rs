@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::module::linear;
-use burn::tensor::{Tensor, assert_shape};
+use burn::tensor::{FloatDType, Tensor, assert_shape};
 
 use crate::init::Init;
 use crate::kernels::layer_norm;
@@ -15,6 +15,38 @@ use crate::kernels::layer_norm;
 pub struct Linear {
     pub(crate) weight: Param<Tensor<2>>,
     pub(crate) bias: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    product: Product,
+}
+
+/// In which type a matrix product is made; parameters, sums and gradients are float32 either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Product {
+    /// bfloat16, accumulated in float32 by the device.
+    Bfloat16,
+    /// float32.
+    #[default]
+    Float32,
+}
+
+impl Product {
+    /// `x W + b`, rows of `x` by columns of `W`.
+    pub(crate) fn affine(
+        self,
+        x: Tensor<2>,
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<2> {
+        if self == Self::Float32 {
+            return linear(x, weight, bias);
+        }
+        let (x, weight) = (x.cast(FloatDType::BF16), weight.cast(FloatDType::BF16));
+        let product = linear(x, weight, None).cast(FloatDType::F32);
+        match bias {
+            Some(bias) => product + bias.unsqueeze(),
+            None => product,
+        }
+    }
 }
 
 impl Linear {
@@ -24,6 +56,7 @@ impl Linear {
         Self {
             weight: init.uniform([input, output], bound),
             bias: bias.then(|| init.uniform([output], bound)),
+            product: init.product(),
         }
     }
 
@@ -33,6 +66,7 @@ impl Linear {
         Self {
             weight: init.uniform([input, output], bound),
             bias: bias.then(|| init.constant([output], 0.0)),
+            product: init.product(),
         }
     }
 
@@ -41,6 +75,7 @@ impl Linear {
         Self {
             weight: init.normal([input, output], 0.02),
             bias: Some(init.constant([output], 0.0)),
+            product: init.product(),
         }
     }
 
@@ -53,11 +88,8 @@ impl Linear {
         assert_shape!(x, [.., input]);
         // One large product instead of one per sample.
         let rows = shape[..D - 1].iter().product::<usize>();
-        let y = linear(
-            x.reshape([rows, input]),
-            weight,
-            self.bias.as_ref().map(Param::val),
-        );
+        let bias = self.bias.as_ref().map(Param::val);
+        let y = self.product.affine(x.reshape([rows, input]), weight, bias);
         shape[D - 1] = output;
         y.reshape(shape)
     }

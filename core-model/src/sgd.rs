@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::Tensor;
+use burn::module::Module;
 
 use crate::adamw::Rate;
-use crate::gradients::{Gradients, values_mut};
-use crate::state::{NamedTensor, Path, StateDict, replace};
+use crate::gradients::Gradients;
+use crate::state::{NamedTensor, StateDict};
 
 /// The optimizer and its directions.
 #[derive(Debug, Clone)]
@@ -35,11 +34,18 @@ impl Sgd {
         gradients: &Gradients,
         rate: impl Fn(&str) -> Rate,
     ) -> M {
-        module.map(&mut Updater {
-            path: Path::default(),
-            optimizer: self,
-            gradients,
-            rate,
+        let keep = self.momentum;
+        gradients.update(module, |name, _, values, gradient| {
+            let step = rate(name).learning_rate as f32;
+            let direction = self
+                .directions
+                .entry(name.to_owned())
+                .or_insert_with(|| vec![0.0; gradient.len()]);
+            let moved = values.iter_mut().zip(gradient).zip(direction);
+            for ((value, gradient), direction) in moved {
+                *direction = keep * *direction + gradient;
+                *value -= step * *direction;
+            }
         })
     }
 
@@ -73,53 +79,9 @@ pub fn add_decay<M: Module>(module: &M, gradients: &mut Gradients, decay: f64) {
     }
 }
 
-struct Updater<'a, R> {
-    path: Path,
-    optimizer: &'a mut Sgd,
-    gradients: &'a Gradients,
-    rate: R,
-}
-
-impl<R: Fn(&str) -> Rate> ModuleMapper for Updater<'_, R> {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.enter(name, container);
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let name = self.path.name();
-        let Some(gradient) = self.gradients.get(&name) else {
-            return param;
-        };
-        let step = (self.rate)(&name).learning_rate as f32;
-        let keep = self.optimizer.momentum;
-        let direction = self
-            .optimizer
-            .directions
-            .entry(name)
-            .or_insert_with(|| vec![0.0; gradient.len()]);
-        replace(param, |old| {
-            let device = old.device();
-            let mut data = old.into_data();
-            let moved = values_mut(&mut data)
-                .iter_mut()
-                .zip(gradient)
-                .zip(direction);
-            for ((value, gradient), direction) in moved {
-                *direction = keep * *direction + gradient;
-                *value -= step * *direction;
-            }
-            Tensor::from_data(data, &device)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
+    use burn::tensor::{Device, Tensor};
 
     use super::*;
     use crate::init::Init;

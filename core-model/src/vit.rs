@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::ConfigError;
 use crate::init::Init;
 use crate::kernels::{attention, gelu};
-use crate::layers::{LayerNorm, Linear};
+use crate::layers::{LayerNorm, Linear, Product};
 use crate::pos_embed;
 
 /// Shape of a [`Vit`], not yet checked.
@@ -303,6 +303,8 @@ impl PatchEmbedding {
 struct PatchProjection {
     weight: Param<Tensor<5>>,
     bias: Param<Tensor<1>>,
+    #[module(skip)]
+    product: Product,
 }
 
 impl PatchProjection {
@@ -317,6 +319,7 @@ impl PatchProjection {
         Self {
             weight: init.uniform([dim, channels, patch, patch, patch], bound),
             bias: init.uniform([dim], bound),
+            product: init.product(),
         }
     }
 
@@ -337,11 +340,9 @@ impl PatchProjection {
             .permute([0, 2, 4, 6, 1, 3, 5, 7])
             .reshape([batch * grid.pow(3), values]);
         let weight = weight.reshape([dim, values]).transpose();
-        burn::tensor::module::linear(patches, weight, Some(self.bias.val())).reshape([
-            batch,
-            grid.pow(3),
-            dim,
-        ])
+        self.product
+            .affine(patches, weight, Some(self.bias.val()))
+            .reshape([batch, grid.pow(3), dim])
     }
 }
 

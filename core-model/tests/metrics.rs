@@ -78,7 +78,8 @@ fn delong_agrees_with_its_definition_over_all_pairs() {
 
 #[test]
 fn a_histogram_of_1024_bins_is_within_a_thousandth() {
-    let bins = ScoreBins::new(-4.0, 4.0, 1024).unwrap();
+    // The bins that sites of a federation use.
+    let bins = ScoreBins::logits(1024).unwrap();
     for reference in Reference::all() {
         let (a, b) = reference.ranked();
         for ranked in [a, b] {

@@ -8,6 +8,7 @@ use core_model::adamw::{AdamW, AdamWConfig, DecayRule, Rate};
 use core_model::baselines::resnet::{ResNet, ResNetConfig};
 use core_model::gradients::{Clipping, Gradients};
 use core_model::init::Init;
+use core_model::layers::Product;
 use core_model::ssl::dino::{Dino, DinoHeadConfig, DinoLossConfig, DinoNet, dino_loss};
 use core_model::ssl::mae::{Mae, MaeConfig};
 use core_model::ssl::mask::Mask;
@@ -101,7 +102,7 @@ fn another_input_size_gives_its_own_number_of_tokens() {
 #[test]
 fn the_teacher_starts_as_the_student_and_moves_by_the_momentum() {
     let device = Device::flex().autodiff();
-    let mut dino = dino(&device);
+    let mut dino = dino(&tiny(2), &device);
     assert_eq!(state_dict(&dino.student), state_dict(&dino.teacher));
     train(&mut dino, &device, 1);
     let before = state_dict(&dino.teacher);
@@ -132,7 +133,7 @@ fn twenty_steps_give_the_same_weights_on_one_and_two_threads() {
             .unwrap();
         pool.install(|| {
             let device = Device::flex().autodiff();
-            let mut dino = dino(&device);
+            let mut dino = dino(&wide(), &device);
             train(&mut dino, &device, 20);
             state_dict(&dino.student)
         })
@@ -144,6 +145,32 @@ fn twenty_steps_give_the_same_weights_on_one_and_two_threads() {
             .all(|value| value.is_finite())
     );
     assert_eq!(one, two);
+}
+
+#[test]
+fn products_in_bfloat16_stay_near_float32_and_leave_parameters_and_gradients_in_it() {
+    let device = Device::flex().autodiff();
+    let pass = |product: Product| {
+        let mut init = Init::seeded(3, &device).multiplying_in(product);
+        let vit = Vit::new(&tiny(0), &mut init);
+        let embedding = vit.embedding(volumes(5, &device));
+        let values: Vec<f32> = embedding.clone().into_data().try_to_vec().unwrap();
+        // One channel alone: a layer norm makes any sum over them a constant.
+        let loss = embedding.narrow(1, 0, 1).mean();
+        let gradients = Gradients::of(&vit, loss.backward());
+        (values, gradients, state_dict(&vit))
+    };
+    let (exact, exact_gradients, parameters) = pass(Product::Float32);
+    let (rounded, rounded_gradients, same) = pass(Product::Bfloat16);
+    assert!(parameters == same, "parameters are not rounded");
+    // bfloat16 has eight bits: one part in 256 per product, on values about 1.
+    let apart = exact.iter().zip(&rounded).map(|(a, b)| (a - b).abs());
+    let most = apart.fold(0.0, f32::max);
+    assert!(most > 1e-5, "the products were rounded, {most}");
+    assert!(most < 0.05, "{most}");
+    let norm = exact_gradients.norm();
+    assert!((rounded_gradients.norm() - norm).abs() < 0.05 * norm);
+    assert!(exact_gradients.names().eq(rounded_gradients.names()));
 }
 
 #[test]
@@ -270,7 +297,23 @@ fn tiny(registers: usize) -> VitConfig {
     .unwrap()
 }
 
-fn dino(device: &Device) -> Dino {
+/// Large enough that activations and parameters are cut into several pieces.
+fn wide() -> VitConfig {
+    VitConfig::new(VitShape {
+        image: 12,
+        patch: 3,
+        channels: 3,
+        dim: 96,
+        depth: 1,
+        heads: 2,
+        mlp: 768,
+        qkv_bias: true,
+        registers: 2,
+    })
+    .unwrap()
+}
+
+fn dino(vit: &VitConfig, device: &Device) -> Dino {
     let head = DinoHeadConfig {
         layers: 3,
         hidden: 32,
@@ -278,7 +321,7 @@ fn dino(device: &Device) -> Dino {
         prototypes: 64,
         batch_norm: true,
     };
-    let net = DinoNet::new(&tiny(2), &head, &mut Init::seeded(1, device)).unwrap();
+    let net = DinoNet::new(vit, &head, &mut Init::seeded(1, device)).unwrap();
     Dino::new(net, DinoLossConfig::default())
 }
 

@@ -1,6 +1,7 @@
 //! The coordinator's side: the plan, the launch, and the library calls behind
 //! `fmct-coordinator serve` and `export`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::net::SocketAddr;
@@ -14,10 +15,11 @@ use coordinator::blobs::Blobs;
 use coordinator::journal::Journal;
 use coordinator::membership::Membership;
 use coordinator::service::{
-    Clock, Coordinator, Initial, Options, Server, blobs_path, export_model, launch,
+    Clock, Coordinator, Initial, Network, Options, Server, blobs_path, export_model, launch,
+    matrix, model_card, with_interval,
 };
 use protocol::plan::Plan;
-use protocol::{RunId, Timestamp};
+use protocol::{Digest, RunId, Timestamp};
 use site_client::federation::{CENTER, first_checkpoint};
 use transport::{BlobStore, Listener};
 
@@ -95,15 +97,40 @@ pub(crate) fn serve(dir: &Path, listen: SocketAddr) -> anyhow::Result<()> {
     })
 }
 
-/// Writes the run's model.
-pub(crate) fn export(dir: &Path) -> anyhow::Result<()> {
-    export_model(
-        &Consortium::at(dir).coordinator(),
-        &run_id()?,
-        None,
-        &dir.join(MODEL),
-    )?;
-    Ok(())
+/// Writes the run's model and its card; returns the model's digest.
+pub(crate) fn export(dir: &Path) -> anyhow::Result<Digest> {
+    let (home, run, out) = (
+        Consortium::at(dir).coordinator(),
+        run_id()?,
+        dir.join(MODEL),
+    );
+    let checkpoint = export_model(&home, &run, None, Network::Evaluated, &out)?;
+    let trust = Home::new(&home).trust()?;
+    let card = model_card(&home, trust.consortium().id(), &run, None, &BTreeSet::new())?;
+    fs::write(out.with_extension("card.md"), card)?;
+    Ok(checkpoint.model)
+}
+
+/// What hospitals reported to the coordinator: probes on the federated model's features.
+pub(crate) fn reported(dir: &Path) -> anyhow::Result<String> {
+    let mut text = String::from(
+        "\nreported to the coordinator as histograms: probes on the federated model, pooled\n\n",
+    );
+    for row in matrix(&Consortium::at(dir).coordinator(), &[run_id()?], None)? {
+        for (task, areas) in &row.tasks {
+            if let Some(area) = areas.internal {
+                writeln!(
+                    text,
+                    "{task:<10}  AUC {}, binning at most ±{:.4}, {} of {} patients with it",
+                    with_interval(&area),
+                    area.bound,
+                    area.positives,
+                    area.positives + area.negatives
+                )?;
+            }
+        }
+    }
+    Ok(text)
 }
 
 fn line(run: &coordinator::service::RunOverview) -> String {
@@ -180,6 +207,10 @@ fn plan(setting: &Setting, initial: &str) -> anyhow::Result<String> {
         text,
         "weight_decay = {{ start = {start:?}, end = {end:?} }}"
     )?;
+    if !setting.tasks.is_empty() {
+        let (every, tasks) = (setting.rounds, &setting.tasks);
+        writeln!(text, "\n[evaluation]\nevery = {every}\ntasks = {tasks:?}")?;
+    }
     if setting.objective == Objective::Dino {
         let dino = &config.dino;
         writeln!(text, "\n[dino]\nteacher = \"server-ema\"")?;

@@ -10,9 +10,11 @@ mod egress;
 mod federation;
 mod member;
 mod process;
+mod relay;
 mod setting;
 mod show;
 mod study;
+mod supervise;
 mod table;
 
 use std::path::PathBuf;
@@ -50,9 +52,16 @@ struct Options {
     /// What pre-training optimizes
     #[arg(long, value_enum, default_value = "mae")]
     objective: Objective,
-    /// Hospitals, 2 to 4; the first is the internal one
-    #[arg(long, default_value_t = 4)]
-    sites: usize,
+    /// Hospitals, 2 to 4 (the default), or all in --data; the first is the internal one
+    #[arg(long)]
+    sites: Option<usize>,
+    /// Prepared cohorts instead of phantoms: a folder with one folder for each hospital, as `import`,
+    /// `labels`, `split` and `preprocess` leave them
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Local steps in a round; by size if absent
+    #[arg(long)]
+    steps: Option<u32>,
     /// Rounds of federated pre-training
     #[arg(long, default_value_t = 5)]
     rounds: u32,
@@ -68,6 +77,15 @@ struct Options {
     /// Open the report in a browser at the end
     #[arg(long)]
     open: bool,
+    /// Scans in a batch of pre-training; by size if absent
+    #[arg(long, hide = true)]
+    batch: Option<usize>,
+    /// Epochs of fine-tuning; by size if absent
+    #[arg(long, hide = true)]
+    epochs: Option<usize>,
+    /// End when the federated model is exported
+    #[arg(long, hide = true)]
+    model_only: bool,
 }
 
 /// The processes of the demo; it starts itself again as each of them.

@@ -24,8 +24,13 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts this very program again with other arguments; what it logs goes to `log`, what it
-    /// prints can be read with [`lines`](Self::lines).
-    pub(crate) fn start(name: &str, arguments: &[String], log: &Path) -> anyhow::Result<Self> {
+    /// prints can be read with [`lines`](Self::lines). It computes on `threads` threads.
+    pub(crate) fn start(
+        name: &str,
+        arguments: &[String],
+        log: &Path,
+        threads: usize,
+    ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("the demo's own program is not found")?;
         let output = File::options()
             .create(true)
@@ -34,6 +39,7 @@ impl Process {
             .with_context(|| format!("{}: cannot be written", log.display()))?;
         let mut child = Command::new(program)
             .args(arguments)
+            .env("RAYON_NUM_THREADS", threads.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(output)
@@ -72,13 +78,14 @@ impl Process {
     /// Waits for its end, which must be a success.
     pub(crate) fn finish(mut self) -> anyhow::Result<()> {
         let status = self.child.wait()?;
-        ensure!(
-            status.success(),
-            "{} ended with {status}; its log: {}",
-            self.name,
-            self.log.display()
-        );
+        ensure!(status.success(), self.failure(status));
         Ok(())
+    }
+
+    /// How it ended, and where to read why.
+    pub(crate) fn failure(&self, status: ExitStatus) -> String {
+        let log = self.log.display();
+        format!("{} ended with {status}; its log: {log}", self.name)
     }
 
     /// Ends it at once, as a power cut would.
@@ -95,6 +102,12 @@ impl Drop for Process {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Threads for each of some processes that compute side by side.
+pub(crate) fn threads_each(processes: usize) -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    (cores / processes.max(1)).max(1)
 }
 
 /// Ends this process when its parent is gone.

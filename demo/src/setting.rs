@@ -1,7 +1,7 @@
 //! What the demo plays: four phantom hospitals, one model size, one seed.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
@@ -9,7 +9,8 @@ use core_model::phantom::{SITE_NAMES, Site};
 use protocol::SiteId;
 use serde::{Deserialize, Serialize};
 use site_client::evaluate::Part;
-use site_client::train::data::{Labelled, Memory, Phantoms, Source, stream};
+use site_client::scans::FILE_NAME;
+use site_client::train::data::{CohortFiles, Labelled, Memory, Phantoms, Source, stream};
 use site_client::train::{Config, Plan, Preset};
 
 /// Written once beside the consortium, read by each of its processes.
@@ -27,6 +28,14 @@ pub(crate) struct Setting {
     pub(crate) sites: Vec<SiteId>,
     /// Model and input size.
     pub(crate) size: Size,
+    /// Folder of prepared cohorts, one for each hospital; phantoms if absent.
+    pub(crate) data: Option<PathBuf>,
+    /// Scans in a batch of pre-training, where not the preset's.
+    pub(crate) batch: Option<usize>,
+    /// Epochs of fine-tuning, where not the preset's.
+    pub(crate) epochs: Option<usize>,
+    /// Diseases that every hospital has labels of.
+    pub(crate) tasks: Vec<String>,
 }
 
 /// What pre-training optimizes.
@@ -63,6 +72,55 @@ impl Setting {
             .collect()
     }
 
+    /// The folders of prepared cohorts in `data`, by name; at most `sites`.
+    pub(crate) fn prepared(data: &Path, sites: Option<usize>) -> anyhow::Result<Vec<SiteId>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(data).with_context(|| format!("--data {}", data.display()))? {
+            let path = entry?.path();
+            if path.join(FILE_NAME).is_file() {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                found.push(name.parse::<SiteId>()?);
+            }
+        }
+        found.sort();
+        found.truncate(sites.unwrap_or(usize::MAX));
+        ensure!(
+            found.len() >= 2,
+            "--data {}: expected at least 2 folders with a {FILE_NAME}, found {}",
+            data.display(),
+            found.len()
+        );
+        Ok(found)
+    }
+
+    /// The diseases that every hospital can train, choose and test on.
+    pub(crate) fn shared_tasks(&self) -> anyhow::Result<Vec<String>> {
+        let mut shared: Option<Vec<Arc<str>>> = None;
+        for site in &self.sites {
+            let set = self.every_label(site)?;
+            let able = |task: usize| {
+                let parts = [Part::Train, Part::Validation, Part::Test];
+                parts
+                    .into_iter()
+                    .all(|part| set.classes(task, part).is_ok())
+            };
+            let tasks = set.tasks().iter().enumerate();
+            let own: Vec<Arc<str>> = tasks
+                .filter(|(task, _)| able(*task))
+                .map(|(_, name)| Arc::clone(name))
+                .collect();
+            shared = Some(match shared {
+                Some(mut shared) => {
+                    shared.retain(|task| own.contains(task));
+                    shared
+                }
+                None => own,
+            });
+        }
+        let shared = shared.unwrap_or_default();
+        Ok(shared.iter().map(|task| task.to_string()).collect())
+    }
+
     pub(crate) fn write(&self, dir: &Path) -> anyhow::Result<()> {
         Ok(fs::write(dir.join(FILE), toml::to_string(self)?)?)
     }
@@ -84,12 +142,28 @@ impl Setting {
             Size::Tiny => Preset::Tiny,
         });
         config.seed = self.seed;
+        if let Some(batch) = self.batch {
+            (config.mae.global_batch, config.mae.device_batch) = (batch, batch);
+            (config.dino.global_batch, config.dino.device_batch) = (batch, batch);
+        }
+        config.finetune.epochs = self.epochs.unwrap_or(config.finetune.epochs);
         config
     }
 
-    /// A hospital's phantom patients with their true labels, windowed and kept in memory.
+    /// A hospital's patients with the labels that all hospitals have.
     pub(crate) fn cohort(&self, site: &SiteId) -> anyhow::Result<Labelled> {
+        let tasks: Vec<Arc<str>> = self.tasks.iter().map(|task| task.as_str().into()).collect();
+        Ok(self.every_label(site)?.of_tasks(&tasks)?)
+    }
+
+    fn every_label(&self, site: &SiteId) -> anyhow::Result<Labelled> {
         let plan = Plan::new(self.config())?;
+        let memory = plan.config().data.memory_mib;
+        let keep = |source| Arc::new(Memory::new(source, memory)) as Arc<dyn Source>;
+        if let Some(data) = &self.data {
+            let files = CohortFiles::new(data.join(site.as_str()));
+            return Ok(Labelled::cohort(&files, &plan)?.reading(keep).readable()?);
+        }
         let profile = Site::builtin(site.as_str())
             .with_context(|| format!("{site}: no such phantom hospital"))?
             .profile()
@@ -104,8 +178,6 @@ impl Setting {
         let seed = stream(self.seed, site.as_str(), &[]);
         let site = Site::new(profile)?;
         let phantoms = Phantoms::new(site, seed, patients, shape.image, shape.channels);
-        let memory = plan.config().data.memory_mib;
-        let keep = |source| Arc::new(Memory::new(source, memory)) as Arc<dyn Source>;
         Ok(Labelled::phantoms(phantoms)
             .reading(keep)
             .with_parts(|_, row| match stream(self.seed, &row.patient, &[]) % 10 {

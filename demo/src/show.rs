@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use protocol::SiteId;
@@ -16,15 +14,18 @@ use site_client::report::{self, Run};
 
 use crate::Options;
 use crate::consortium::Consortium;
-use crate::process::Process;
+use crate::process::{Process, threads_each};
 use crate::setting::{Objective, Setting, Size};
 use crate::study::Arm;
-use crate::{egress, federation, table};
+use crate::{egress, federation, supervise, table};
 
 /// Runs the demo and prints what it shows.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let demo = Demo::set_up(options)?;
+    let mut demo = Demo::set_up(options)?;
     demo.federate(options.kill_one)?;
+    if options.model_only {
+        return Ok(());
+    }
     demo.study()?;
     demo.conclude(options.open)
 }
@@ -34,6 +35,8 @@ struct Demo {
     setting: Setting,
     consortium: Consortium,
     started: Instant,
+    /// Bytes that each hospital sent in the federated run, as they crossed the wire.
+    wire: BTreeMap<SiteId, u64>,
 }
 
 impl Demo {
@@ -52,19 +55,41 @@ impl Demo {
         ensure!(options.rounds > 0, "--rounds 0: expected at least 1");
         fs::create_dir_all(dir.join("logs"))
             .with_context(|| format!("{}: cannot be made", dir.display()))?;
-        let setting = Setting {
+        let steps = options.steps.unwrap_or(match options.size {
+            Size::Small => 10,
+            Size::Tiny => 30,
+        });
+        ensure!(steps > 0, "--steps 0: expected at least 1");
+        let sites = match &options.data {
+            Some(data) => Setting::prepared(data, options.sites)?,
+            None => Setting::hospitals(options.sites.unwrap_or(HOSPITALS))?,
+        };
+        let mut setting = Setting {
             objective: options.objective,
             rounds: options.rounds,
-            steps: match options.size {
-                Size::Small => 10,
-                Size::Tiny => 30,
-            },
+            steps,
             seed: options.seed,
-            sites: Setting::hospitals(options.sites)?,
+            sites,
             size: options.size,
+            data: options.data.clone(),
+            batch: options.batch,
+            epochs: options.epochs,
+            tasks: Vec::new(),
         };
+        setting.tasks = setting.shared_tasks()?;
+        ensure!(
+            options.model_only || !setting.tasks.is_empty(),
+            "no disease has diseased and healthy patients in every part of every hospital"
+        );
         setting.write(&dir)?;
-        println!("Federated FM-CT demo. Phantoms, not patients; not for clinical use.\n");
+        match &setting.data {
+            Some(_) => {
+                println!("Federated FM-CT demo on prepared cohorts. Not for clinical use.\n")
+            }
+            None => {
+                println!("Federated FM-CT demo. Phantoms, not patients; not for clinical use.\n")
+            }
+        }
         let now = clock::now();
         let consortium = Consortium::found(&dir, &setting.sites, now)?;
         let policy = toml::to_string(&policy(&setting))?;
@@ -76,6 +101,7 @@ impl Demo {
             setting,
             consortium,
             started,
+            wire: BTreeMap::new(),
         };
         let hospitals = demo.setting.sites.len();
         demo.say(&format!(
@@ -87,36 +113,12 @@ impl Demo {
     }
 
     /// Federated pre-training: coordinator and hospitals, each a process.
-    fn federate(&self, kill_one: bool) -> anyhow::Result<()> {
-        let address = free_address()?;
-        let mut coordinator = self.coordinator(address)?;
-        let mut members = BTreeMap::new();
-        for site in &self.setting.sites {
-            members.insert(site, self.member(site, address)?);
-        }
-        let mut kill = kill_one;
-        while coordinator.ended()?.is_none() {
-            for line in coordinator.lines() {
-                self.say(&line);
-                if kill && line.contains(KILL_WHEN) {
-                    kill = false;
-                    coordinator.kill()?;
-                    coordinator = self.coordinator(address)?;
-                    let site = self.setting.internal();
-                    // Dropping the old process kills it.
-                    members.insert(site, self.member(site, address)?);
-                    self.say(&format!("killed and restarted: the coordinator and {site}"));
-                    break;
-                }
-            }
-            thread::sleep(POLL);
-        }
-        coordinator.finish()?;
-        for (_, member) in members {
-            member.finish()?;
-        }
-        federation::export(&self.dir)?;
-        self.say("run finished, model exported");
+    fn federate(&mut self, kill_one: bool) -> anyhow::Result<()> {
+        let started = self.started;
+        let say = |line: &str| say(started, line);
+        self.wire = supervise::run(&self.dir, &self.setting.sites, kill_one, &say)?;
+        let model = federation::export(&self.dir)?;
+        say(&format!("run finished, model {model} exported"));
         Ok(())
     }
 
@@ -164,10 +166,11 @@ impl Demo {
         }
         print!("{}", table::comparison(&arms, internal)?);
         print!("{}", table::matrix(&homes, &self.setting.sites)?);
+        print!("{}", federation::reported(&self.dir)?);
         println!("\n{}", self.protocol());
         print!(
             "{}",
-            egress::summary(&self.consortium, &self.setting.sites)?
+            egress::summary(&self.consortium, &self.setting.sites, &self.wire)?
         );
         let report = self.dir.join("report");
         // The report tests every model against that of its first run.
@@ -200,33 +203,24 @@ impl Demo {
             "One seed ({seed}); 95 % intervals by patient bootstrap (100). {objective}, {rounds} rounds × \
              {steps} steps\nat each hospital (single-site: as many steps, there alone). Fine-tuning: {} \
              epochs of {} draws,\nbackbone {:.0e}, head {:.0e}; tuned scratch: best of 3 rates by \
-             validation AUC, twice the epochs.\nWhat it shows is what it shows: one small study of \
-             phantoms.",
+             validation AUC, twice the epochs.\nWhat it shows is what it shows: one small study.",
             finetune.epochs, finetune.draws, finetune.backbone_lr, finetune.head_lr
-        )
-    }
-
-    fn coordinator(&self, address: SocketAddr) -> anyhow::Result<Process> {
-        let dir = self.dir.display().to_string();
-        self.process("coordinator", &["serve", &dir, &address.to_string()])
-    }
-
-    fn member(&self, site: &SiteId, address: SocketAddr) -> anyhow::Result<Process> {
-        let dir = self.dir.display().to_string();
-        self.process(
-            site.as_str(),
-            &["member", &dir, site.as_str(), &address.to_string()],
         )
     }
 
     fn process(&self, name: &str, arguments: &[&str]) -> anyhow::Result<Process> {
         let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
-        Process::start(name, &arguments, &self.consortium.log(name))
+        let log = self.consortium.log(name);
+        Process::start(name, &arguments, &log, threads_each(STUDIES))
     }
 
     fn say(&self, line: &str) {
-        println!("{:>6.1} s  {line}", self.started.elapsed().as_secs_f64());
+        say(self.started, line);
     }
+}
+
+fn say(started: Instant, line: &str) {
+    println!("{:>6.1} s  {line}", started.elapsed().as_secs_f64());
 }
 
 /// The demo's hospitals allow this one objective, with two hospitals or more.
@@ -242,12 +236,8 @@ fn policy(setting: &Setting) -> Policy {
     }
 }
 
-/// A loopback address that nobody listens on.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?)
-}
+/// Hospitals that fine-tune side by side.
+const STUDIES: usize = 2;
 
-const POLL: Duration = Duration::from_millis(50);
-
-/// The line at which `--kill-one` strikes: in the middle of the second round.
-const KILL_WHEN: &str = "1 done";
+/// Phantom hospitals, unless told otherwise.
+const HOSPITALS: usize = 4;

@@ -16,6 +16,7 @@ use site_client::report::RunInfo;
 use site_client::train::data::Labelled;
 use site_client::train::downstream::{Draw, Finetuning, Learner, Start, fit};
 use site_client::train::{Config, Plan};
+use site_client::weights::{self, Section};
 
 use crate::setting::Setting;
 use crate::{alone, federation};
@@ -172,23 +173,8 @@ fn train(
 /// The backbone of a checkpoint of pre-training: MAE's encoder, or DINO's network without its head.
 fn read_backbone(path: &Path) -> anyhow::Result<StateDict> {
     let bytes = fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    Ok(backbone(to_state(&Params::from_safetensors(&bytes)?)))
-}
-
-fn backbone(state: StateDict) -> StateDict {
-    let dino = state.keys().any(|name| name.starts_with("backbone."));
-    let keep = |name: String| {
-        if dino {
-            name.strip_prefix("backbone.").map(str::to_owned)
-        } else {
-            let own = !name.starts_with("decoder_") && name != "mask_token";
-            own.then_some(name)
-        }
-    };
-    state
-        .into_iter()
-        .filter_map(|(name, tensor)| Some((keep(name)?, tensor)))
-        .collect()
+    let state = to_state(&Params::from_safetensors(&bytes)?);
+    Ok(weights::backbone(state, Section::default()).tensors)
 }
 
 /// Puts the tables of a TOML text under one table.

@@ -1,12 +1,13 @@
-//! One training step and one forward pass of the ViT on the CPU: 513 tokens of 5,184 voxels, as in
+//! One training step and one forward pass of ViT-B: 513 tokens of 5,184 voxels, as in
 //! `torch_vit.py`, so that the two can be run alternately.
 //!
-//! `cargo bench -p site-client --bench vit_step -- [STEPS]` prints median seconds and peak memory.
+//! `cargo bench -p site-client --bench vit_step -- [STEPS [DEVICE [BATCH]]]` prints median seconds and
+//! peak memory; 5 steps of one volume on the CPU if nothing is said.
 
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Tensor};
 use core_model::adamw::{AdamW, AdamWConfig, Rate};
 use core_model::gradients::Gradients;
 use core_model::init::Init;
@@ -14,15 +15,16 @@ use core_model::vit::{Vit, VitConfig};
 use site_client::device::DeviceChoice;
 
 fn main() {
-    let steps = std::env::args()
-        .filter_map(|arg| arg.parse().ok())
-        .next()
-        .unwrap_or(5);
-    let device = DeviceChoice::Cpu
-        .open()
-        .expect("the processor is always there");
+    // cargo adds `--bench`
+    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
+    let steps = args.next().map_or(5, |arg| arg.parse().expect("STEPS"));
+    let choice: DeviceChoice = args.next().map_or(DeviceChoice::Cpu, |arg| {
+        arg.parse().expect("DEVICE: cpu or cuda")
+    });
+    let batch = args.next().map_or(1, |arg| arg.parse().expect("BATCH"));
+    let device = choice.open().expect("DEVICE: one that is there");
     let config = VitConfig::vit_base().with_qkv_bias();
-    let volume = Tensor::<5>::random([1, 3, 96, 96, 96], Distribution::Default, &device);
+    let volume = Tensor::<5>::random([batch, 3, 96, 96, 96], Distribution::Default, &device);
 
     let vit = Vit::new(&config, &mut Init::seeded(0, &device.clone().autodiff()));
     let frozen = vit.valid();
@@ -42,8 +44,10 @@ fn main() {
         let model = vit.take().expect("every step puts the model back");
         let clock = Instant::now();
         let loss = model.forward(volume.clone().autodiff()).square().mean();
+        wait(&device);
         parts[0] += clock.elapsed().as_secs_f64();
         let gradients = loss.backward();
+        wait(&device);
         parts[1] += clock.elapsed().as_secs_f64();
         let gradients = Gradients::of(&model, gradients);
         parts[2] += clock.elapsed().as_secs_f64();
@@ -59,6 +63,11 @@ fn main() {
         "of a step, until: forward {:.3}  backward {:.3}  gradients {:.3}  update {:.3}",
         parts[0], parts[1], parts[2], parts[3]
     );
+}
+
+/// Until the device has done what it was given.
+fn wait(device: &Device) {
+    device.sync().expect("the device answers");
 }
 
 /// Median of `repeats` runs after one to warm up, in seconds.

@@ -6,6 +6,7 @@ mod describe;
 mod doctor;
 mod egress;
 mod embed;
+mod embed_cohort;
 mod enroll;
 mod evaluate;
 mod few_shot;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Egress(egress::Args),
     /// Embed preprocessed volumes with any released or own weights.
     Embed(embed::Args),
+    /// Embed a cohort's test scans and describe the cohort, for the report.
+    EmbedCohort(embed_cohort::Args),
     /// Join a consortium: make a key, ask for a certificate, take the answer.
     Enroll(enroll::Args),
     /// Turns a PACS export into a cohort: decodes, checks and de-identifies each head CT series.
@@ -93,6 +96,7 @@ impl Command {
             Self::Doctor(args) => doctor::run(args),
             Self::Egress(args) => egress::run(args),
             Self::Embed(args) => embed::run(args),
+            Self::EmbedCohort(args) => embed_cohort::run(args),
             Self::Enroll(args) => enroll::run(args),
             Self::Evaluate(args) => evaluate::run(args),
             Self::FewShot(args) => few_shot::run(args),

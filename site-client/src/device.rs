@@ -26,7 +26,7 @@ pub enum DeviceError {
     #[error("device {0}: this build has no CUDA support; build it with `--features cuda`")]
     NotBuilt(DeviceChoice),
     /// No such GPU, or no driver.
-    #[error("device {device}: the driver shows {found} GPUs")]
+    #[error("device {device}: no such device, found {found}")]
     NotFound {
         /// The device asked for.
         device: DeviceChoice,
@@ -45,6 +45,22 @@ impl DeviceChoice {
             Self::Cpu => Ok(Device::flex()),
             Self::Cuda(index) => self.cuda(index),
         }
+    }
+
+    /// This device and the ones that follow it, `count` of them.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open); the CPU is one device.
+    pub fn open_several(self, count: usize) -> Result<Vec<Device>, DeviceError> {
+        let choice = |place| match self {
+            Self::Cpu if place > 0 => Err(DeviceError::NotFound {
+                device: self,
+                found: 1,
+            }),
+            Self::Cpu => Ok(self),
+            Self::Cuda(index) => Ok(Self::Cuda(index + place)),
+        };
+        (0..count).map(|place| choice(place)?.open()).collect()
     }
 
     #[cfg(feature = "cuda")]
@@ -115,6 +131,13 @@ mod tests {
                 Err(DeviceError::Unknown(text.to_owned()))
             );
         }
+    }
+
+    #[test]
+    fn the_processor_is_one_device() {
+        assert_eq!(DeviceChoice::Cpu.open_several(1).unwrap().len(), 1);
+        let error = DeviceChoice::Cpu.open_several(2).unwrap_err();
+        assert_eq!(error.to_string(), "device cpu: no such device, found 1");
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -19,7 +19,7 @@ mod work;
 
 pub use approval::{Approval, Approvals};
 pub use client::{ClientConfig, run};
-pub use egress::{EgressLog, EgressRow};
+pub use egress::{EgressLog, EgressRow, Kind};
 pub use error::FederationError;
 pub use local::{CENTER, LocalTraining, first_checkpoint, site_seed};
 pub use policy::{Guarded, Metrics, Policy, PolicyApproval, PolicyError};
@@ -28,3 +28,4 @@ pub use session::{Action, Event, Ready, Session, State, Task, Working};
 pub use stand_in::StandIn;
 pub use store::{Carried, SiteStore};
 pub use trainer::{EvaluateJob, Flow, Report, TaskReport, TrainError, TrainJob, Trained, Trainer};
+pub use work::{Product, Workplace};

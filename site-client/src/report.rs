@@ -23,7 +23,9 @@ use rayon::prelude::*;
 
 pub use attention::{AttentionOptions, NamedWeights, attention};
 pub use error::ReportError;
-pub use run::{CohortRow, Embeddings, FewShot, HistoryPoint, Run, RunInfo};
+pub use run::{
+    CohortRow, Embeddings, FewShot, HistoryPoint, Run, RunInfo, write_cohort, write_embeddings,
+};
 
 use crate::evaluate::Settings;
 use page::Page;
@@ -119,7 +121,7 @@ fn sections(study: &Study) -> Vec<Section> {
     let setup = Section {
         title: "Runs and published results".to_owned(),
         figures: Vec::new(),
-        tables: vec![tables::runs(study), tables::published()],
+        tables: vec![tables::runs(study), tables::published(study)],
     };
     let sections = vec![
         results,

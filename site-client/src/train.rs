@@ -15,7 +15,7 @@ pub mod record;
 
 pub use config::{
     Architecture, Config, DataConfig, DinoConfig, FewShotConfig, FinetuneConfig, Geometry,
-    MaeConfig, ModelConfig, OptimizerKind, Preset, PretrainConfig, Span, SweepConfig,
+    MaeConfig, ModelConfig, OptimizerKind, Precision, Preset, PretrainConfig, Span, SweepConfig,
 };
 pub use error::TrainError;
 pub use plan::Plan;

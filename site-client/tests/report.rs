@@ -5,6 +5,9 @@
     reason = "helpers of tests fail tests by panicking"
 )]
 
+#[path = "report/browser.rs"]
+mod browser;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -127,7 +130,7 @@ fn study() -> Vec<Run> {
         });
     }
     first.embeddings = Some(embeddings);
-    first.info.channels = Some(3);
+    (first.info.channels, first.info.patch) = (Some(3), Some(12));
     let protocol = Some("linear_probe".to_owned());
     vec![
         first,
@@ -145,6 +148,15 @@ fn study() -> Vec<Run> {
             "one-channel",
             RunInfo {
                 channels: Some(1),
+                ..info("FM-CT", "north", 1.0)
+            },
+            0.3,
+        ),
+        run(
+            "large-patches",
+            RunInfo {
+                channels: Some(3),
+                patch: Some(16),
                 ..info("FM-CT", "north", 1.0)
             },
             0.3,
@@ -203,6 +215,7 @@ fn a_study_has_every_figure_and_the_same_bytes_again() {
         "scaling-diseases",
         "protocols",
         "channels",
+        "patch",
         "roc",
         "pr",
         "calibration",

@@ -72,18 +72,20 @@ fn pretrain(objective: &str, out: &Path, steps: u32, more: &[&str]) -> Command {
 
 #[test]
 fn a_run_killed_at_some_step_and_resumed_ends_in_the_same_bytes() {
-    for objective in ["mae", "dino"] {
+    // After so many logged steps, and wherever the next one stands by then.
+    for (objective, after) in [("mae", 17), ("dino", 6)] {
         let dir = tempfile::tempdir().unwrap();
         let (whole, killed) = (dir.path().join("whole"), dir.path().join("killed"));
         succeed(pretrain(objective, &whole, 40, &[]));
-        let mut running = pretrain(objective, &killed, 40, &[]);
+        let mut running = pretrain(objective, &killed, 40, &["--set", "pretrain.log_every=1"]);
         let mut child = running
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // Wherever the kill falls, before, between or after checkpoints, the outcome is the same.
-        while !killed.join("last.safetensors").exists() && child.try_wait().unwrap().is_none() {
+        let logged =
+            || fs::read_to_string(killed.join("log.jsonl")).map_or(0, |log| log.lines().count());
+        while logged() < after && child.try_wait().unwrap().is_none() {
             thread::sleep(time::Duration::from_millis(1));
         }
         child.kill().unwrap();
@@ -203,6 +205,19 @@ fn pre_training_fine_tuning_probing_few_shots_and_evaluation_fit_together() {
         let printed = succeed(shots);
         assert_eq!(printed.matches("K 4 repeat").count(), 2, "{printed}");
     }
+    let out = path("more");
+    let mut more = site(&["few-shot", "--classifier", "simpleshot", "--from", &from]);
+    more.args(["--out", &out, "--k", "4,100", "--repeats", "1"])
+        .args(phantoms);
+    let output = more.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.matches("K exceeds a class").count(), 1, "{said}");
+    let table = fs::read_to_string(Path::new(&out).join("predictions.csv")).unwrap();
+    assert!(
+        table.contains("k100-r0"),
+        "a K beyond the class is still tried: {table}"
+    );
     let mut sweep = site(&[
         "sweep",
         "--out",

@@ -25,4 +25,4 @@ pub use link::{Link, Packets, Path};
 pub use listener::Listener;
 pub use probe::{Throughput, measure};
 pub use store::{Blob, BlobStore, BlobWriter, Collected, StoreError};
-pub use transfer::{Transferred, receive_blob, send_blob};
+pub use transfer::{Transferred, receive_blob, send_blob, take_blob};

@@ -119,6 +119,30 @@ pub async fn send_blob(
 
 /// Receives a blob from the peer into the store, and gives it our receipt.
 ///
+/// # Errors
+/// As [`take_blob`].
+pub async fn receive_blob(
+    link: &Link,
+    store: &BlobStore,
+    blob: BlobRef,
+    progress: impl FnMut(u64) + Send + 'static,
+) -> Result<Signed<Receipt>, TransferError> {
+    take_blob(link, store, blob, progress).await?;
+    let receipt = Receipt {
+        blob,
+        stored: clock::now(),
+    };
+    let receipt = Signed::new(&receipt, |context, bytes| {
+        link.identity().sign(context, bytes)
+    })
+    .map_err(crate::error::LinkError::from)?;
+    link.send(Message::Receipt(receipt.clone())).await?;
+    Ok(receipt)
+}
+
+/// Receives a blob from the peer into the store. The receipt, or a rejection, is the caller's to
+/// give: until then the peer goes on holding the blob for us.
+///
 /// Answers the peer's manifest, once it was found in order; or asks for a blob that was named
 /// otherwise, for instance in a task. What was received before, over whatever link, is kept.
 /// `progress` is told the bytes that are on disk.
@@ -126,35 +150,21 @@ pub async fn send_blob(
 /// # Errors
 /// If the link ends (call again on the next link), the peer's chunks are damaged again and again,
 /// or our disk fails. The peer is told why.
-pub async fn receive_blob(
+pub async fn take_blob(
     link: &Link,
     store: &BlobStore,
     blob: BlobRef,
     progress: impl FnMut(u64) + Send + 'static,
-) -> Result<Signed<Receipt>, TransferError> {
+) -> Result<(), TransferError> {
     let result = receive_to_store(link, store, blob, progress).await;
-    match result {
-        Ok(()) => {
-            let receipt = Receipt {
-                blob,
-                stored: clock::now(),
-            };
-            let receipt = Signed::new(&receipt, |context, bytes| {
-                link.identity().sign(context, bytes)
-            })
-            .map_err(crate::error::LinkError::from)?;
-            link.send(Message::Receipt(receipt.clone())).await?;
-            Ok(receipt)
-        }
-        Err(error) => {
-            if let Some(reason) = reason(&error) {
-                let subject = Subject::Blob(blob.digest);
-                // If the link has ended, the peer knows already.
-                let _ = link.send(Rejection { subject, reason }).await;
-            }
-            Err(error)
-        }
+    if let Err(error) = &result
+        && let Some(reason) = reason(error)
+    {
+        let subject = Subject::Blob(blob.digest);
+        // If the link has ended, the peer knows already.
+        let _ = link.send(Rejection { subject, reason }).await;
     }
+    result
 }
 
 async fn receive_to_store(

@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use coordinator::membership::Membership;
-use coordinator::service::{Clock, Coordinator, Halt, Options, Server, blobs_path};
+use coordinator::service::{Clock, Coordinator, Options, Server, blobs_path};
 use coordinator::web;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,11 +36,8 @@ pub(crate) struct Args {
     #[arg(long)]
     keep_rounds: Option<u32>,
     /// End when every launched run is finished
-    #[arg(long, hide = true)]
+    #[arg(long)]
     until_idle: bool,
-    /// Kill the process right after the journal's event of this index, for crash tests
-    #[arg(long, hide = true)]
-    kill_after: Option<u64>,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
@@ -60,10 +56,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (identity, trust) = home.home().open(passphrase.as_ref())?;
     let directory = home.home().dir().to_owned();
     let identity = Arc::new(identity);
-    let halt = args.kill_after.map(|after| Halt { after, kill });
     let options = Options {
         keep_rounds: args.keep_rounds,
-        halt,
     };
     let clock = Clock::start();
     let coordinator = Coordinator::open(&directory, Arc::clone(&identity), options, clock.now())?;
@@ -142,13 +136,6 @@ fn token(args: &Args) -> anyhow::Result<Option<String>> {
             path.display()
         ),
     }
-}
-
-/// Dies as a machine does that loses power: nothing is flushed, nothing is dropped.
-fn kill() -> ! {
-    let own = std::process::id().to_string();
-    let _ = Command::new("kill").args(["-KILL", &own]).status();
-    std::process::abort()
 }
 
 /// Where `status` finds the address of the page.

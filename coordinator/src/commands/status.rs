@@ -117,7 +117,16 @@ fn print(overview: &Value) {
         );
         let doing = match site["total"].as_u64() {
             Some(0) | None => text(&site["doing"]),
-            Some(total) => format!("{} {} of {total}", text(&site["doing"]), site["done"]),
+            Some(total) => {
+                let doing = text(&site["doing"]);
+                let done = site["done"].as_u64().unwrap_or_default();
+                if ["fetching", "uploading"].contains(&doing.as_str()) {
+                    let [done, total] = [done, total].map(|bytes| bytes as f64 / 1e6);
+                    format!("{doing} {done:.1} of {total:.1} MB")
+                } else {
+                    format!("{doing} {done} of {total}")
+                }
+            }
         };
         println!(
             "{name:<20} {state:<10} {since:>10} {doing:<34} {}",

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use protocol::layout::Part;
 use protocol::params::Header;
 use protocol::{Round, RunId};
 
@@ -15,7 +16,19 @@ use crate::blobs::Blobs;
 use crate::journal::Journal;
 use crate::run::Checkpoint;
 
-/// Writes a round's model, or the run's result, as a canonical safetensors file.
+/// Which network of a run that keeps two.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Network {
+    /// The one that is used afterwards: DINO's teacher where the coordinator keeps one, in the
+    /// student's place and under its names.
+    #[default]
+    Evaluated,
+    /// The one that was trained, from which training can go on.
+    Student,
+}
+
+/// Writes a round's model, or the run's result, as a canonical safetensors file. Tensors have the
+/// names of the published checkpoints.
 ///
 /// # Errors
 /// If there is no such run or round, or the file cannot be written.
@@ -23,6 +36,7 @@ pub fn export_model(
     directory: &Path,
     run: &RunId,
     round: Option<Round>,
+    network: Network,
     out: &Path,
 ) -> Result<Checkpoint, ServiceError> {
     let journal = Journal::open_shared(directory)?;
@@ -48,9 +62,15 @@ pub fn export_model(
         let mut file = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
         file.write_all(&header.schema().to_safetensors_header())?;
         for slot in active.layout.slots() {
+            let part = match (slot.part, network) {
+                (Part::Weights, Network::Evaluated) if active.config.publishes_teacher() => {
+                    Part::Teacher
+                }
+                (part, _) => part,
+            };
             let section = active
                 .layout
-                .model_section(slot.part)
+                .model_section(part)
                 .ok_or(io::ErrorKind::InvalidData)?;
             let (mut at, end) = (
                 section.offset + slot.elements.start * 4,

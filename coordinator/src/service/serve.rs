@@ -2,50 +2,25 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use protocol::bounded::{List, Text};
-use protocol::message::{
-    Consortium, Manifest, Overview as OverviewMessage, Reason, Receipt, Rejection, Subject, Welcome,
-};
-use protocol::{CloseCode, Digest, Message, Role, Signed, SiteId, Timestamp};
-use tokio::sync::{mpsc, oneshot, watch};
+use protocol::message::{Rejection, Subject};
+use protocol::{CloseCode, Message, Role, SiteId};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use transport::{BlobStore, Link, Listener, TransferError, receive_blob, send_blob};
+use transport::{BlobStore, Link, Listener};
 
-use super::coordinator::{Coordinator, Upload};
+use super::clock::Clock;
+use super::coordinator::Coordinator;
 use super::error::ServiceError;
-use super::fold::Folded;
 use super::overview::Overview;
-use crate::aggregate::inspect;
+use super::reader::{Arrived, Reader, Told};
 use crate::membership::Membership;
 
 /// How long a drain waits for folds and for sites to hear of it.
 const DRAIN: Duration = Duration::from_secs(30);
-
-/// What the tasks around the state tell it.
-enum Told {
-    Connected(SiteId, Link),
-    Disconnected(SiteId, u64),
-    Message(SiteId, Message),
-    Offered(SiteId, Manifest, oneshot::Sender<Result<Upload, Reason>>),
-    Uploaded(Box<Arrived>),
-    Wanted(SiteId, Digest, oneshot::Sender<Option<Signed<Manifest>>>),
-    Folded(Result<Folded, ServiceError>),
-}
-
-/// An upload that is on disk and was looked at.
-struct Arrived {
-    site: SiteId,
-    signed: Signed<Manifest>,
-    manifest: Manifest,
-    receipt: Signed<Receipt>,
-    inspected: Result<f64, Reason>,
-    link: Link,
-}
 
 /// Everything that serves one coordinator directory.
 pub struct Server {
@@ -61,31 +36,6 @@ pub struct Server {
     folding: bool,
     /// End when every launched run is finished; for tests and benchmarks.
     until_idle: bool,
-}
-
-/// Wall time at the start, then only forward: a clock that is set does not move deadlines.
-#[derive(Clone, Copy)]
-pub struct Clock {
-    wall: Timestamp,
-    started: Instant,
-}
-
-impl Clock {
-    /// Starts at the machine's time.
-    pub fn start() -> Self {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Self {
-            wall: Timestamp::default() + since,
-            started: Instant::now(),
-        }
-    }
-
-    /// The time.
-    pub fn now(&self) -> Timestamp {
-        self.wall + self.started.elapsed()
-    }
 }
 
 impl Server {
@@ -236,6 +186,7 @@ impl Server {
                 }
             }
             Told::Message(site, message) => self.coordinator.message(now, &site, message)?,
+            Told::Moved(site, progress) => self.coordinator.moved(now, &site, progress),
             Told::Offered(site, manifest, answer) => {
                 let offered = self.coordinator.offered(now, &site, &manifest)?;
                 let _ = answer.send(offered);
@@ -245,21 +196,25 @@ impl Server {
                     site,
                     signed,
                     manifest,
-                    receipt,
                     inspected,
                     link,
                 } = *arrived;
                 let staged = self
                     .coordinator
-                    .uploaded(now, &site, &signed, &manifest, &receipt, inspected)?;
-                match staged {
-                    Ok(()) => tracing::info!(%site, round = %manifest.round, "update staged"),
+                    .uploaded(now, &site, &signed, &manifest, inspected)?;
+                let answer: Message = match staged {
+                    Ok(receipt) => {
+                        tracing::info!(%site, round = %manifest.round, "update staged");
+                        Message::Receipt(receipt)
+                    }
                     Err(reason) => {
                         tracing::warn!(%site, round = %manifest.round, %reason, "update refused");
                         let subject = Subject::Blob(manifest.blob.digest);
-                        let _ = link.send(Rejection { subject, reason }).await;
+                        Rejection { subject, reason }.into()
                     }
-                }
+                };
+                // If the link is gone, the site sends again and is answered then.
+                let _ = tokio::time::timeout(SEND, link.send(answer)).await;
             }
             Told::Wanted(site, digest, answer) => {
                 tracing::debug!(%site, "model wanted");
@@ -270,12 +225,18 @@ impl Server {
                 self.coordinator.folded(now, folded)?;
             }
             Told::Folded(Err(error)) => {
-                self.folding = false;
                 let text = chain(&error);
                 tracing::error!(error = text, "aggregation failed; trying again");
                 self.coordinator.note_error(now, text);
+                let tell = self.tell.clone();
+                self.tasks.spawn(async move {
+                    tokio::time::sleep(RETRY).await;
+                    let _ = tell.send(Told::FoldAgain).await;
+                });
+            }
+            Told::FoldAgain => {
+                self.folding = false;
                 self.coordinator.fold_again();
-                tokio::time::sleep(RETRY).await;
             }
         }
         Ok(())
@@ -302,185 +263,6 @@ impl Server {
     }
 }
 
-/// The task of one link.
-struct Reader {
-    site: SiteId,
-    link: Link,
-    serial: u64,
-    tell: mpsc::Sender<Told>,
-    store: BlobStore,
-    membership: Arc<Membership>,
-    clock: Clock,
-    overview: watch::Receiver<Arc<Overview>>,
-}
-
-impl Reader {
-    async fn run(self) {
-        let mut transfers = JoinSet::new();
-        while let Ok(message) = self.link.receive().await {
-            if self.handle(message, &mut transfers).await.is_none() {
-                break;
-            }
-            while transfers.try_join_next().is_some() {}
-        }
-        let _ = self
-            .tell
-            .send(Told::Disconnected(self.site, self.serial))
-            .await;
-    }
-
-    /// `None` when there is nobody left to tell.
-    async fn handle(&self, message: Message, transfers: &mut JoinSet<()>) -> Option<()> {
-        match message {
-            Message::Hello(hello) => {
-                let consortium = self.membership.trust().consortium();
-                let welcome = Welcome {
-                    software: Text::lossy(concat!("fmct-coordinator ", env!("CARGO_PKG_VERSION"))),
-                    consortium_version: consortium.version(),
-                    time: self.clock.now(),
-                };
-                self.link.send(welcome).await.ok()?;
-                if hello.consortium_version < consortium.version()
-                    && let Ok(file) = List::new(consortium.as_bytes().to_vec())
-                {
-                    self.link.send(Consortium { file }).await.ok()?;
-                }
-                if self.link.peer().role() == Role::Site {
-                    let told = Told::Connected(self.site.clone(), self.link.clone());
-                    self.tell.send(told).await.ok()?;
-                }
-            }
-            Message::Manifest(signed) => {
-                let upload = receive_update(
-                    self.site.clone(),
-                    self.link.clone(),
-                    self.store.clone(),
-                    self.tell.clone(),
-                    signed,
-                );
-                // Why there is none was told to the site, or there is nobody left to tell.
-                transfers.spawn(async move { upload.await.unwrap_or_default() });
-            }
-            Message::Want(want) => {
-                let (answer, manifest) = oneshot::channel();
-                self.tell
-                    .send(Told::Wanted(self.site.clone(), want.blob, answer))
-                    .await
-                    .ok()?;
-                match manifest.await.ok()? {
-                    Some(manifest) => {
-                        transfers.spawn(send_model(
-                            self.link.clone(),
-                            self.store.clone(),
-                            want.blob,
-                            manifest,
-                        ));
-                    }
-                    None => {
-                        let subject = Subject::Blob(want.blob);
-                        let reason = Reason::Unknown;
-                        self.link.send(Rejection { subject, reason }).await.ok()?;
-                    }
-                }
-            }
-            Message::Renew(renew) => {
-                let (membership, now) = (Arc::clone(&self.membership), self.clock.now());
-                let peer = self.link.peer().clone();
-                let answer =
-                    tokio::task::spawn_blocking(move || membership.answer(&peer, &renew, now));
-                self.link.send(answer.await.ok()?).await.ok()?;
-            }
-            Message::Watch(watch) => {
-                transfers.spawn(show(self.link.clone(), self.overview.clone(), watch.follow));
-            }
-            message if self.link.peer().role() == Role::Site => {
-                self.tell
-                    .send(Told::Message(self.site.clone(), message))
-                    .await
-                    .ok()?;
-            }
-            _ => {}
-        }
-        Some(())
-    }
-}
-
-/// Takes an upload if it is welcome, looks at it whole, and hands it over.
-async fn receive_update(
-    site: SiteId,
-    link: Link,
-    store: BlobStore,
-    tell: mpsc::Sender<Told>,
-    signed: Signed<Manifest>,
-) -> Option<()> {
-    let manifest = link.open(&signed).ok()?;
-    let (answer, offered) = oneshot::channel();
-    tell.send(Told::Offered(site.clone(), manifest.clone(), answer))
-        .await
-        .ok()?;
-    let upload = match offered.await.ok()? {
-        Ok(upload) => upload,
-        Err(reason) => {
-            let subject = Subject::Blob(manifest.blob.digest);
-            return link.send(Rejection { subject, reason }).await.ok();
-        }
-    };
-    let receipt = match receive_blob(&link, &store, manifest.blob, |_| {}).await {
-        Ok(receipt) => receipt,
-        // Somebody else brings the same blob; whoever is first tells of it.
-        Err(TransferError::Busy) => return None,
-        Err(error) => {
-            tracing::warn!(%site, %error, "upload cut");
-            return None;
-        }
-    };
-    let path = store.path(manifest.blob.digest);
-    let inspected = tokio::task::spawn_blocking(move || {
-        let file = std::fs::File::open(path)?;
-        inspect(&upload.config, &upload.layout, &file)
-    });
-    let inspected = match inspected.await.ok()? {
-        Ok(inspected) => inspected.map_err(Reason::from),
-        Err(error) if error.kind() == ErrorKind::StorageFull => Err(Reason::StorageFull),
-        Err(_) => Err(Reason::Busy),
-    };
-    let arrived = Arrived {
-        site,
-        signed,
-        manifest,
-        receipt,
-        inspected,
-        link,
-    };
-    tell.send(Told::Uploaded(Box::new(arrived))).await.ok()
-}
-
-async fn send_model(link: Link, store: BlobStore, digest: Digest, manifest: Signed<Manifest>) {
-    let blob = match tokio::task::spawn_blocking(move || store.blob(digest)).await {
-        Ok(Ok(blob)) => blob,
-        Ok(Err(error)) => return tracing::error!(%error, "a published model cannot be read"),
-        Err(_) => return,
-    };
-    if let Err(error) = send_blob(&link, &blob, &manifest, |_| {}).await {
-        tracing::debug!(site = %link.peer().id(), %error, "model not delivered on this link");
-    }
-}
-
-/// Sends overviews to an observer.
-async fn show(link: Link, mut overview: watch::Receiver<Arc<Overview>>, follow: bool) {
-    loop {
-        let json = serde_json::to_vec(&**overview.borrow_and_update()).unwrap_or_default();
-        let Ok(json) = List::new(json) else { return };
-        if link.send(OverviewMessage { json }).await.is_err() || !follow {
-            return;
-        }
-        tokio::time::sleep(REFRESH).await;
-        if overview.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
 /// An error with its causes, in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -495,7 +277,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// Things that may wait for the state's task.
 const QUEUE: usize = 256;
 /// How often launched runs are looked for and people see something new.
-const REFRESH: Duration = Duration::from_millis(500);
+pub(super) const REFRESH: Duration = Duration::from_millis(500);
 /// Pause after a fold that failed, for instance on a full disk.
 const RETRY: Duration = Duration::from_secs(5);
 /// Longest a full send queue of one site may hold up the others.

@@ -6,7 +6,8 @@ use certs::{Home, PublicKey, Trust};
 use protocol::message::{Content, Launch as LaunchStatement, Manifest, Receipt};
 use protocol::{Digest, Role, RunId, Signed, SiteId};
 
-use super::coordinator::{Active, blobs_path};
+use super::active::Active;
+use super::coordinator::blobs_path;
 use super::error::ServiceError;
 use super::record::{RECORD_CONTEXT, record};
 use crate::blobs::Blobs;

@@ -29,6 +29,9 @@ impl Preprocessing {
     /// The paper drops scans of fewer slices.
     pub const MIN_VOXELS: usize = 10;
 
+    /// Side of the published cube (paper, Methods: 224 mm at 1 mm), which training views come from.
+    pub const PAPER_CUBE_MM: usize = 224;
+
     /// The published input: windows first, 96³.
     #[must_use]
     pub const fn new(preset: Preset) -> Self {
@@ -89,7 +92,7 @@ impl Preprocessing {
         match self.preset {
             Preset::Repo => foreground(at_1mm),
             Preset::Paper => {
-                let padded = pad_or_crop(at_1mm, [PAPER_CUBE_MM; 3], AIR_HU);
+                let padded = pad_or_crop(at_1mm, [Self::PAPER_CUBE_MM; 3], AIR_HU);
                 Ok(center_crop(&padded, [PAPER_CENTER_MM; 3]))
             }
         }
@@ -227,9 +230,6 @@ pub struct Steps {
     /// Windowed and resized.
     pub input: ModelInput,
 }
-
-/// Side of the published cube (paper, Methods: 224 mm at 1 mm).
-const PAPER_CUBE_MM: usize = 224;
 
 /// Side of its center that evaluation uses.
 const PAPER_CENTER_MM: usize = 192;

@@ -4,6 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
+use super::ranked::Clustered;
 use super::{MetricsError, Ranked};
 
 /// Draws a test set again from itself without ever losing a class.
@@ -81,18 +82,16 @@ pub fn bootstrap(
     replicates: usize,
     seed: u64,
 ) -> AreaReplicates {
+    let ranked = ranked.clustered(&resampler.cluster_of);
     let areas: Vec<_> = (0..replicates)
         .into_par_iter()
         .map_init(
             || vec![0u32; resampler.clusters],
             |counts, replicate| {
                 resampler.draw(&mut stream(seed, replicate), counts);
-                let drawn = |row: usize| counts[resampler.cluster_of[row] as usize];
-                ranked
-                    .weighted_areas(drawn)
-                    .map_or((f64::NAN, f64::NAN), |areas| {
-                        (areas.roc_auc, areas.average_precision)
-                    })
+                ranked.areas(counts).map_or((f64::NAN, f64::NAN), |areas| {
+                    (areas.roc_auc, areas.average_precision)
+                })
             },
         )
         .collect();
@@ -123,6 +122,10 @@ pub fn bootstrap_macro(
     let Some(&last) = present.last() else {
         return Err(MetricsError::Empty);
     };
+    let tasks: Vec<Clustered> = tasks
+        .iter()
+        .map(|(ranked, clusters)| ranked.clustered(clusters))
+        .collect();
     (0..replicates)
         .into_par_iter()
         .map_init(
@@ -136,7 +139,7 @@ pub fn bootstrap_macro(
                             let drawn = random.random_range(0..present.len() as u32);
                             counts[present[drawn as usize] as usize] += 1;
                         }
-                        mean_areas(tasks, counts)
+                        mean_areas(&tasks, counts)
                     })
                     .ok_or(MetricsError::Degenerate {
                         attempts: MAX_ATTEMPTS,
@@ -146,10 +149,10 @@ pub fn bootstrap_macro(
         .collect()
 }
 
-fn mean_areas(tasks: &[(&Ranked, &[u32])], counts: &[u32]) -> Option<(f64, f64)> {
+fn mean_areas(tasks: &[Clustered], counts: &[u32]) -> Option<(f64, f64)> {
     let mut sums = (0.0, 0.0);
-    for (ranked, clusters) in tasks {
-        let areas = ranked.weighted_areas(|row| counts[clusters[row] as usize])?;
+    for task in tasks {
+        let areas = task.areas(counts)?;
         sums = (sums.0 + areas.roc_auc, sums.1 + areas.average_precision);
     }
     let count = tasks.len() as f64;

@@ -4,15 +4,20 @@ use serde::{Deserialize, Serialize};
 
 use super::{Interval, MetricsError};
 
-/// Bins of equal width over a range of scores; the end bins take what lies outside.
-///
-/// Every site must use the same bins. Logits spread where probabilities crowd at 0 and 1, so
-/// bins are laid over logits.
+/// Bins of scores; every site must use the same.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ScoreBins {
-    low: f64,
-    high: f64,
+    scale: Scale,
     count: usize,
+}
+
+/// What bins have equal width over.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Scale {
+    /// The score, over a range; the end bins take what lies outside.
+    Linear { low: f64, high: f64 },
+    /// σ(logit / 2).
+    Logit,
 }
 
 /// Counts of diseased and healthy rows per bin.
@@ -60,16 +65,26 @@ impl ScoreBins {
                 expected,
             });
         }
-        Ok(Self { low, high, count })
+        Ok(Self {
+            scale: Scale::Linear { low, high },
+            count,
+        })
     }
 
-    /// 1,024 bins over logits −8 to 8, which is probabilities of 0.03 % to 99.97 %.
-    pub fn logits() -> Self {
-        Self {
-            low: -8.0,
-            high: 8.0,
-            count: 1024,
-        }
+    /// `count` bins for logits, equal over σ(logit / 2).
+    ///
+    /// Logits spread where probabilities crowd at 0 and 1, but their range is unknown before a
+    /// model is trained: equal bins over a fixed range of logits are too wide in its middle or lump
+    /// together what lies outside. These are finest around 0 (1,024 bins: 1/128 of a logit) and
+    /// none is endless in effect: logits of 8 and 9 still lie seven bins apart.
+    ///
+    /// # Errors
+    /// No bins.
+    pub fn logits(count: usize) -> Result<Self, MetricsError> {
+        Ok(Self {
+            scale: Scale::Logit,
+            ..Self::new(0.0, 1.0, count)?
+        })
     }
 
     /// Number of bins.
@@ -109,9 +124,12 @@ impl ScoreBins {
 
     /// The bin of a score.
     pub fn bin(&self, score: f64) -> usize {
-        let position = (score - self.low) / (self.high - self.low) * self.count as f64;
+        let position = match self.scale {
+            Scale::Linear { low, high } => (score - low) / (high - low),
+            Scale::Logit => 1.0 / (1.0 + (-0.5 * score).exp()),
+        };
         // A negative position saturates at 0.
-        (position as usize).min(self.count - 1)
+        ((position * self.count as f64) as usize).min(self.count - 1)
     }
 }
 
@@ -264,6 +282,17 @@ mod tests {
     }
 
     #[test]
+    fn logit_bins_are_fine_in_the_middle_and_hold_apart_what_is_far_out() {
+        let bins = ScoreBins::logits(1024).unwrap();
+        assert_eq!(
+            [f64::MIN, 0.0, 1.0 / 127.0, f64::MAX].map(|s| bins.bin(s)),
+            [0, 512, 513, 1023]
+        );
+        assert!(bins.bin(9.0) - bins.bin(8.0) >= 7);
+        assert!(bins.bin(-8.0) - bins.bin(-9.0) >= 7);
+    }
+
+    #[test]
     fn sites_add_up_to_the_pooled_histogram() {
         let bins = ScoreBins::new(0.0, 1.0, 8).unwrap();
         let (labels, scores) = ([true, false, true, false], [0.9, 0.4, 0.3, 0.1]);
@@ -286,7 +315,7 @@ mod tests {
 
     #[test]
     fn one_class_and_bad_ranges_are_refused() {
-        let bins = ScoreBins::logits();
+        let bins = ScoreBins::logits(1024).unwrap();
         let none = bins
             .histogram(&[false; 3], &[0.0; 3])
             .unwrap()
@@ -300,7 +329,7 @@ mod tests {
             }
         );
         assert!(ScoreBins::new(1.0, 1.0, 4).is_err());
-        assert!(ScoreBins::new(0.0, 1.0, 0).is_err());
+        assert!(ScoreBins::new(0.0, 1.0, 0).is_err() && ScoreBins::logits(0).is_err());
         let one = bins
             .histogram(&[true, false, false], &[1.0, 0.0, 0.0])
             .unwrap()
@@ -334,6 +363,20 @@ mod tests {
                     prop_assert!(error <= binned.binning_bound + 1e-12);
                 }
                 Err(_) => prop_assert!(binned.auc().is_err()),
+            }
+        }
+
+        #[test]
+        fn logit_bins_keep_the_bound_too(
+            rows in prop::collection::vec((any::<bool>(), -30.0f64..30.0), 2..300),
+            bins in 1usize..2000,
+        ) {
+            let (labels, scores): (Vec<bool>, Vec<f64>) = rows.into_iter().unzip();
+            let binned = ScoreBins::logits(bins).unwrap().histogram(&labels, &scores).unwrap();
+            if let Ok(ranked) = Ranked::new(&labels, &scores) {
+                let binned = binned.auc().unwrap();
+                let error = (binned.auc - ranked.areas().roc_auc).abs();
+                prop_assert!(error <= binned.binning_bound + 1e-12);
             }
         }
 

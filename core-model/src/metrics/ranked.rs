@@ -179,6 +179,15 @@ impl Ranked {
         &self.entries
     }
 
+    /// The set with each row's cluster in place of its number, for areas of many resamples.
+    pub(super) fn clustered(&self, clusters: &[u32]) -> Clustered {
+        let entry = |entry: &Entry| {
+            let cluster = clusters[entry.row as usize];
+            cluster << 2 | u32::from(entry.positive) << 1 | u32::from(entry.ends_tie)
+        };
+        Clustered(self.entries.iter().map(entry).collect())
+    }
+
     fn tally(&self, weight: impl Fn(usize) -> u32) -> Tally {
         let mut tally = Tally::default();
         for entry in &self.entries {
@@ -188,6 +197,24 @@ impl Ranked {
             }
         }
         tally
+    }
+}
+
+/// Entries in four bytes each: a resample reads them all, so what counts is how many a cache holds.
+#[derive(Debug, Clone)]
+pub(super) struct Clustered(Vec<u32>);
+
+impl Clustered {
+    /// Areas when cluster `c` counts `counts[c]` times; none when one class weighs nothing.
+    pub(super) fn areas(&self, counts: &[u32]) -> Option<Areas> {
+        let mut tally = Tally::default();
+        for entry in &self.0 {
+            tally.add(entry & 2 != 0, counts[(entry >> 2) as usize]);
+            if entry & 1 != 0 {
+                tally.end_tie();
+            }
+        }
+        tally.areas()
     }
 }
 

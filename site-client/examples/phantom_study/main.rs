@@ -5,12 +5,16 @@
 //! cargo run --release -p site-client --example phantom_study -- summary --out study
 //! ```
 //!
-//! `run` trains every arm of the study that `study/` does not hold yet and writes one predictions
-//! table per trial; it can be stopped and started again. `summary` prints the tables. Selection is
-//! on the validation part alone; the test parts are scored once per trial.
+//! `run` does every job of the study that `study/` does not hold yet. Any number of processes may
+//! run on one folder: each takes the next job that nobody holds, a job's outcome depends on its name
+//! alone, and a process that is killed leaves nothing half done. `summary` prints the tables.
+//! Selection is on the validation part alone; the test parts are scored once per trial.
 
-mod arms;
+mod cohorts;
+mod jobs;
+mod run;
 mod summary;
+mod trials;
 
 use std::path::PathBuf;
 
@@ -25,8 +29,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Trains what is missing.
-    Run(arms::Settings),
+    /// Draws the phantoms of the study, with all cores, so that `run` need not.
+    Prepare(run::Settings),
+    /// Does what is missing.
+    Run(run::Settings),
     /// Prints tables from what is there.
     Summary {
         /// Folder of the study.
@@ -38,7 +44,8 @@ enum Action {
 fn main() -> anyhow::Result<()> {
     site_client::logging::start();
     match Cli::parse().action {
-        Action::Run(settings) => arms::run(&settings),
+        Action::Prepare(settings) => run::prepare(&settings),
+        Action::Run(settings) => run::run(&settings),
         Action::Summary { out } => summary::print(&out),
     }
 }

@@ -181,11 +181,21 @@ impl Split {
     /// # Errors
     /// A patient in two parts, a scan twice, or an unknown part, with row and column.
     pub fn read(path: &Path) -> Result<Self, CohortError> {
+        let parts = Self::read_scans(path)?.into_values().collect();
+        Ok(Self { parts })
+    }
+
+    /// Reads the same table scan by scan: patient and part of each.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_scans(path: &Path) -> Result<BTreeMap<String, (String, Part)>, CohortError> {
         let mut sheet = Sheet::open(path)?;
         let (scan, patient) = (sheet.column("scan")?, sheet.column("patient")?);
         let part = sheet.column("part")?;
         let mut unique = Unique::default();
         let mut first: BTreeMap<String, (Part, u64)> = BTreeMap::new();
+        let mut scans = BTreeMap::new();
         while let Some(row) = sheet.next()? {
             unique.insert(&row, scan)?;
             let name = row.required(part)?;
@@ -198,13 +208,9 @@ impl Split {
             if before != here {
                 return Err(leak(row.place(patient), who, here, before, line));
             }
+            scans.insert(row.text(scan).to_owned(), (who.to_owned(), here));
         }
-        Ok(Self {
-            parts: first
-                .into_iter()
-                .map(|(patient, (part, _))| (patient, part))
-                .collect(),
-        })
+        Ok(scans)
     }
 
     /// Writes one row per scan.

@@ -15,7 +15,7 @@ pub(crate) struct Args {
     /// Only this run.
     #[arg(long)]
     run: Option<RunId>,
-    /// One JSON object a line, with the names of all tensors.
+    /// One JSON object a line, with the names of all tensors and the counts of each bin.
     #[arg(long)]
     json: bool,
 }
@@ -40,7 +40,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             certs::utc(row.at),
             row.run,
             row.round,
-            row.kind
+            row.kind.name()
         )?;
         writeln!(
             out,
@@ -50,6 +50,21 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             row.examples
         )?;
         writeln!(out, "    blake3 {}", row.digest)?;
+        for task in row.metrics.iter().flat_map(|report| &report.tasks) {
+            let count = |bins: &[u32]| bins.iter().map(|&n| u64::from(n)).sum::<u64>();
+            let (with, without) = (count(&task.positive), count(&task.negative));
+            let auc = task
+                .auc
+                .map_or_else(|| "withheld".to_owned(), |auc| format!("{auc:.4}"));
+            writeln!(
+                out,
+                "    {}: AUC {auc}, histogram of {with} patients with it and {without} without",
+                task.task
+            )?;
+        }
+        if let Some(text) = &row.text {
+            writeln!(out, "    {text:?}")?;
+        }
     }
     if !args.json {
         writeln!(out, "{bytes} bytes in all")?;

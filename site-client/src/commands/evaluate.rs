@@ -35,7 +35,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let classifier = Classifier::load(&args.weights, &device)?;
     let set = args
         .data
-        .open(&classifier.plan()?)?
+        .open_labelled(&classifier.plan()?, Some(Part::Test))?
         .of_tasks(classifier.tasks())?;
     let parts = if args.all {
         vec![Part::Train, Part::Validation, Part::Test]

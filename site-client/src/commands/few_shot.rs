@@ -66,7 +66,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     );
     let device = device(&plan)?;
     let backbone = backbone(&args.from)?;
-    let whole = args.data.open(&plan)?;
+    let whole = args.data.open_labelled(&plan, None)?;
     let config = plan.config();
     let rule = match args.classifier {
         Kind::Finetune => None,

@@ -6,7 +6,7 @@ use site_client::train::Objective;
 use site_client::train::pretrain::{PretrainRun, pretraining_scans};
 use site_client::train::record::Stop;
 
-use super::training::{ConfigArgs, DataArgs, device};
+use super::training::{ConfigArgs, DataArgs, devices};
 
 /// Pre-trains a model by DINO or MAE on the training part of a cohort.
 ///
@@ -36,7 +36,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         .fraction
         .map(|fraction| format!("pretrain.fraction={fraction:?}"));
     let plan = args.config.plan(&Vec::from_iter(fraction))?;
-    let device = device(&plan)?;
+    let devices = devices(&plan)?;
     let source = pretraining_scans(&args.data.open(&plan)?, plan.config().pretrain.fraction);
     let stop = Stop::on_signals()?;
     let (objective, dir) = (args.objective, args.out);
@@ -47,7 +47,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         resume: args.resume,
         stop,
     };
-    let outcome = run.execute(source, &device)?;
+    let outcome = run.execute(source, &devices)?;
     let stretch = outcome.stretch;
     let seconds = stretch.elapsed.as_secs_f64();
     let state = if outcome.step < outcome.total {

@@ -1,12 +1,9 @@
 //! `fmct-site probe`: a head on frozen features.
 
-use std::path::PathBuf;
-
 use clap::ValueEnum;
 use site_client::train::downstream::Protocol;
 
-use super::training::{ConfigArgs, DataArgs, ExternalArgs};
-use super::trials;
+use super::trials::{self, TrialArgs};
 
 /// Trains a linear or attentive probe on frozen features, computed once.
 ///
@@ -16,24 +13,8 @@ pub(crate) struct Args {
     /// Which probe.
     #[arg(long, value_enum)]
     kind: Kind,
-    /// A pre-training run's folder, a weight file, or `scratch` for random features.
-    #[arg(long, value_name = "CKPT|scratch")]
-    from: String,
-    /// `each` trains one binary model per disease, `all` one model of all; or a list of diseases.
-    #[arg(long, default_value = "each")]
-    tasks: String,
     #[command(flatten)]
-    config: ConfigArgs,
-    #[command(flatten)]
-    data: DataArgs,
-    #[command(flatten)]
-    external: ExternalArgs,
-    /// Draws per epoch; the paper's were 5000, or 500 for CQ500.
-    #[arg(long)]
-    draws: Option<usize>,
-    /// Folder of the run.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    trials: TrialArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -45,18 +26,9 @@ enum Kind {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let draws = args.draws.map(|draws| format!("finetune.draws={draws}"));
-    let plan = args.config.plan(&Vec::from_iter(draws))?;
-    trials::run(&trials::Request {
-        plan,
-        protocol: match args.kind {
-            Kind::Attentive => Protocol::AttentiveProbe,
-            Kind::Linear => Protocol::LinearProbe,
-        },
-        from: &args.from,
-        tasks: &args.tasks,
-        data: &args.data,
-        external: &args.external,
-        out: &args.out,
-    })
+    let protocol = match args.kind {
+        Kind::Attentive => Protocol::AttentiveProbe,
+        Kind::Linear => Protocol::LinearProbe,
+    };
+    trials::run(&args.trials, protocol)
 }

@@ -37,7 +37,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     reproduce::run(&study, &args.out, &program, |step, outcome| match outcome {
         Outcome::Skipped => println!("{}: done before", step.name),
         Outcome::Started => println!("{}: started", step.name),
-        Outcome::Finished { seconds } => println!("{}: done in {seconds:.0} s", step.name),
+        Outcome::Finished { seconds } => println!("{}: done in {}", step.name, duration(seconds)),
     })?;
     println!("{}", args.out.join("report").join("report.html").display());
     Ok(())
@@ -51,25 +51,15 @@ fn print_plan(study: &Study, out: &std::path::Path) {
         let state_text = match state {
             State::New => "to do".to_owned(),
             State::Begun => "begun".to_owned(),
-            State::Done { seconds } => format!("done, {seconds:.0} s"),
+            State::Done { seconds } => format!("done in {}", duration(seconds)),
         };
         let mut cost = String::new();
         if !matches!(state, State::Done { .. }) {
             let estimate = step.estimate.as_ref();
-            // A share of the data takes that share of the time.
-            let share = step
-                .info
-                .as_ref()
-                .and_then(|info| info.pretraining_fraction);
-            let share = if step.arguments[0] == "pretrain" {
-                share.unwrap_or(1.0)
-            } else {
-                1.0
-            };
-            match estimate.and_then(|estimate| estimate.seconds) {
+            match step.expected_seconds() {
                 Some(time) => {
-                    seconds += time * share;
-                    cost = format!("{:.1} h ({})", time * share / 3600.0, source(estimate));
+                    seconds += time;
+                    cost = format!("{} ({})", duration(time), source(estimate));
                 }
                 None => unknown += 1,
             }
@@ -78,10 +68,17 @@ fn print_plan(study: &Study, out: &std::path::Path) {
         println!("{:<44} {state_text:<18} {cost}", step.name);
     }
     println!(
-        "expected: {:.1} h and {:.0} MiB where known; {unknown} steps to do are of unknown cost\n",
-        seconds / 3600.0,
-        mib
+        "expected: {} and {mib:.0} MiB where known; {unknown} steps to do are of unknown cost\n",
+        duration(seconds),
     );
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 90.0 => format!("{s:.0} s"),
+        s if s < 5400.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
 }
 
 fn source(estimate: Option<&reproduce::Estimate>) -> &str {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use certs::{Home, Passphrase};
+use site_client::device::DeviceChoice;
 use site_client::federation::{
     self, Approvals, ClientConfig, Guarded, LocalTraining, Policy, PolicyApproval,
 };
+use site_client::train::{Plan, TrainError};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::training::{ConfigArgs, DataArgs, device};
+use super::training::DataArgs;
 
 /// Takes part in every run that this site's policy allows, until told to stop.
 #[derive(clap::Args)]
@@ -27,14 +29,14 @@ pub(crate) struct Args {
     /// End after the first run that finishes.
     #[arg(long)]
     until_finished: bool,
-    #[command(flatten)]
-    config: ConfigArgs,
+    /// cpu, cuda or cuda:NUMBER.
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
     #[command(flatten)]
     data: DataArgs,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let plan = args.config.plan(&[])?;
     let passphrase = args
         .passphrase_file
         .as_deref()
@@ -44,7 +46,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (identity, trust) = home.open(passphrase.as_ref())?;
     let policy = Policy::load(&args.dir)?;
     let approvals = Approvals::load(&args.dir)?;
-    let training = LocalTraining::new(args.data.open(&plan)?, device(&plan)?);
+    let (data, device) = (args.data, args.device.open()?);
+    // Each federation says for which preset scans are wanted.
+    let open = move |plan: &Plan| {
+        let opened = data.open_for_rounds(plan);
+        opened.map_err(|error| TrainError::Data {
+            reason: format!("{error:#}"),
+        })
+    };
+    let training = LocalTraining::opening(open, device);
     let trainer = Box::new(Guarded::new(training, policy.clone()));
     let config = ClientConfig {
         coordinator: args.coordinator,

@@ -38,7 +38,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let plan = args.config.plan(&[])?;
     let device = device(&plan)?;
     let backbone = backbone(&args.from)?;
-    let whole = args.data.open(&plan)?;
+    let whole = args.data.open_labelled(&plan, None)?;
     let (seed, protocol) = (plan.config().seed, Protocol::Finetune);
     let (mut predictions, mut fits) = (Vec::new(), Vec::new());
     for tasks in task_groups(&whole, &args.tasks) {

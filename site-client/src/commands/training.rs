@@ -10,8 +10,8 @@ use burn::tensor::Device;
 use core_model::phantom::Site;
 use core_model::state::StateDict;
 use site_client::device::DeviceChoice;
-use site_client::evaluate::Prediction;
-use site_client::train::data::{Labelled, Memory, Phantoms, Source};
+use site_client::evaluate::{Part, Prediction};
+use site_client::train::data::{CohortFiles, Labelled, Memory, Phantoms, Source};
 use site_client::train::pretrain::backbone_of;
 use site_client::train::{Config, Plan, Preset};
 
@@ -61,6 +61,21 @@ impl ConfigArgs {
 /// Where labelled or unlabelled scans come from.
 #[derive(clap::Args)]
 pub(super) struct DataArgs {
+    /// A prepared cohort: the folder of scans.csv, split.csv, labels.csv and cache. Its name is the
+    /// site's name in predictions.
+    #[arg(
+        long,
+        visible_alias = "scans",
+        value_name = "DIR",
+        conflicts_with = "phantoms"
+    )]
+    cohort: Option<PathBuf>,
+    /// Labels of the cohort; otherwise labels.csv in its folder.
+    #[arg(long, value_name = "FILE", requires = "cohort")]
+    labels: Option<PathBuf>,
+    /// Parts of the cohort; otherwise split.csv in its folder.
+    #[arg(long, value_name = "FILE", requires = "cohort")]
+    split: Option<PathBuf>,
     /// Phantom patients: SITE:PATIENTS or SITE:PATIENTS:SEED, with SITE one of langone,
     /// longisland, rsna, cq500.
     #[arg(long, value_name = "SITE:N")]
@@ -73,6 +88,10 @@ pub(super) struct DataArgs {
 /// External sites, scored once and never trained on.
 #[derive(clap::Args)]
 pub(super) struct ExternalArgs {
+    /// A prepared cohort of another site, as with --cohort; may be repeated. Without split.csv all of
+    /// it is test.
+    #[arg(long, value_name = "DIR")]
+    external_cohort: Vec<PathBuf>,
     /// External phantoms, SITE:PATIENTS or SITE:PATIENTS:SEED; may be repeated.
     #[arg(long, value_name = "SITE:N")]
     external_phantoms: Vec<PhantomSpec>,
@@ -112,10 +131,52 @@ impl FromStr for PhantomSpec {
 impl DataArgs {
     /// The scans, with what is known about them; labels may be missing for pre-training.
     pub(super) fn open(&self, plan: &Plan) -> anyhow::Result<Labelled> {
+        self.open_split(plan, None)
+    }
+
+    /// Scans to learn labels from, or to be scored by them; all of them can be read.
+    ///
+    /// A cohort without split.csv is refused unless `unsplit` says which part it is.
+    pub(super) fn open_labelled(
+        &self,
+        plan: &Plan,
+        unsplit: Option<Part>,
+    ) -> anyhow::Result<Labelled> {
+        let set = self.open_split(plan, unsplit)?;
+        let Some(folder) = &self.cohort else {
+            return Ok(set);
+        };
+        anyhow::ensure!(
+            !set.tasks().is_empty(),
+            "cohort {}: no labels; give --labels FILE or put labels.csv there",
+            folder.display()
+        );
+        Ok(set.readable()?)
+    }
+
+    /// Scans for whatever a federation's plans ask: labels are used where there are any.
+    pub(super) fn open_for_rounds(&self, plan: &Plan) -> anyhow::Result<Labelled> {
+        let set = self.open(plan)?;
+        match self.cohort {
+            Some(_) => Ok(set.readable()?),
+            None => Ok(set),
+        }
+    }
+
+    fn open_split(&self, plan: &Plan, unsplit: Option<Part>) -> anyhow::Result<Labelled> {
+        if let Some(path) = &self.cohort {
+            let files = CohortFiles {
+                labels: self.labels.clone(),
+                split: self.split.clone(),
+                unsplit,
+                ..CohortFiles::new(folder_of(path))
+            };
+            return Ok(kept(Labelled::cohort(&files, plan)?, plan));
+        }
         let spec = self
             .phantoms
             .as_ref()
-            .context("no scans: give --phantoms SITE:PATIENTS")?;
+            .context("no scans: give --cohort DIR or --phantoms SITE:PATIENTS")?;
         phantoms(spec, plan, self.prevalence_floor)
     }
 }
@@ -129,10 +190,34 @@ impl ExternalArgs {
         data: &DataArgs,
     ) -> anyhow::Result<Vec<Labelled>> {
         let mut sets = Vec::new();
+        for path in &self.external_cohort {
+            let files = CohortFiles {
+                unsplit: Some(Part::Test),
+                ..CohortFiles::new(folder_of(path))
+            };
+            let set = Labelled::cohort(&files, plan)?.of_tasks(like.tasks())?;
+            sets.push(kept(set, plan).readable()?);
+        }
         for spec in &self.external_phantoms {
             sets.push(phantoms(spec, plan, data.prevalence_floor)?.of_tasks(like.tasks())?);
         }
         Ok(sets)
+    }
+}
+
+/// The devices that pre-train together.
+pub(super) fn devices(plan: &Plan) -> anyhow::Result<Vec<Device>> {
+    let config = plan.config();
+    let choice = config.device.parse::<DeviceChoice>()?;
+    Ok(choice.open_several(config.pretrain.devices)?)
+}
+
+/// A cohort's folder, named by itself or by its table of scans.
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(here) if path.is_file() && here.as_os_str().is_empty() => PathBuf::from("."),
+        Some(folder) if path.is_file() => folder.to_owned(),
+        _ => path.to_owned(),
     }
 }
 

@@ -1,31 +1,28 @@
 //! The shell: links, transfers and the trainer around one [`Session`].
 
+mod leaving;
+mod plans;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use certs::{Home, Identity, Trust};
 use protocol::bounded::{List, Text};
-use protocol::layout::{Layout, Part};
-use protocol::message::{
-    Content, Failed, Hello, Join, Launch, Manifest, Metrics, Plan as PlanMessage, Reason,
-    Rejection, Renew, Status, Subject, TaskMetrics, UpdateFacts, Work,
-};
-use protocol::plan::Plan;
-use protocol::{BlobRef, Digest, Message, Signed};
+use protocol::message::{Hello, Reason, Renew, Status, Subject, Work};
+use protocol::{BlobRef, Digest, Message};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use transport::{BlobStore, Connector, Link, TransferError, receive_blob, send_blob};
+use transport::{BlobStore, Connector, Link, TransferError, receive_blob};
 
 use super::approval::Approval;
-use super::egress::{EgressLog, EgressRow};
+use super::egress::EgressLog;
 use super::error::FederationError;
-use super::session::{Action, Event, Ready, Session, Task, Working};
-use super::store::SiteStore;
-use super::trainer::{Report, TrainError, Trainer};
+use super::session::{Action, Event, Session, Task, Working};
+use super::trainer::{TrainError, Trainer};
 use super::work::{Product, Workplace};
 use crate::clock;
 
@@ -283,107 +280,6 @@ impl Site {
         }
     }
 
-    /// Looks at a plan; joins if it is the coordinator's, allowed here, and of a model known here.
-    async fn plan(&mut self, link: &Link, message: PlanMessage) -> Result<(), FederationError> {
-        let Ok(launch) = link.open(&message.launch) else {
-            tracing::warn!("plan refused: launch is not signed by the coordinator");
-            return Ok(());
-        };
-        if let Err(reason) = self.consider(&launch, &message.text).await? {
-            tracing::warn!(run = %launch.run, plan = %launch.plan, %reason, "plan not taken part in");
-            let _ = link
-                .send(Rejection {
-                    subject: Subject::Plan(launch.plan),
-                    reason,
-                })
-                .await;
-            return Ok(());
-        }
-        self.finished = false;
-        let join = Join {
-            run: launch.run,
-            plan: launch.plan,
-            examples: 0,
-        };
-        let _ = link.send(join).await;
-        self.handle(Event::Connected).await
-    }
-
-    async fn consider(
-        &mut self,
-        launch: &Launch,
-        text: &[u8],
-    ) -> Result<Result<(), Reason>, FederationError> {
-        let invalid = |defect: &str| {
-            Ok(Err(Reason::Invalid {
-                defect: Text::lossy(defect),
-            }))
-        };
-        if Digest::of(text) != launch.plan {
-            return invalid("plan: its bytes are not those that were signed");
-        }
-        let known = self.active.as_ref().map(|active| &active.workplace);
-        if known.is_some_and(|known| known.run == launch.run && known.plan.digest() == launch.plan)
-        {
-            return Ok(Ok(()));
-        }
-        let plan = match Plan::parse(text) {
-            Ok(plan) => Arc::new(plan),
-            Err(error) => return invalid(&error.to_string()),
-        };
-        if let Err(rule) = self.approval.allows(&plan) {
-            return Ok(Err(Reason::Policy {
-                rule: Text::lossy(&rule),
-            }));
-        }
-        let (trainer, asked) = (Arc::clone(&self.trainer), Arc::clone(&plan));
-        let schema = tokio::task::spawn_blocking(move || {
-            trainer
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .schema(&asked)
-        });
-        let schema = match schema.await {
-            Ok(Ok(schema)) => schema,
-            Ok(Err(error)) => return invalid(&error.to_string()),
-            Err(error) => return invalid(&error.to_string()),
-        };
-        if schema.digest() != launch.schema {
-            let (expected, found) = (launch.schema, schema.digest());
-            return Ok(Err(Reason::WrongSchema { expected, found }));
-        }
-        if let Some(active) = &self.active {
-            active.cancel.store(true, Ordering::Relaxed);
-        }
-        let store = SiteStore::open(&self.config.directory.join("runs"), &launch.run)?;
-        store.keep_plan(text)?;
-        let tensors = schema
-            .tensors()
-            .iter()
-            .map(|spec| (spec.name(), spec.elements()));
-        let layout = Arc::new(Layout::new(tensors, plan.config()));
-        let session = Session::resume(store.state().clone());
-        let workplace = Workplace {
-            run: launch.run.clone(),
-            site: self.identity.id().clone(),
-            plan,
-            schema: Arc::new(schema),
-            layout,
-            store,
-            blobs: self.blobs.clone(),
-            trainer: Arc::clone(&self.trainer),
-        };
-        self.active = Some(Active {
-            workplace,
-            session,
-            cancel: Arc::default(),
-            norm: None,
-            fetching: None,
-            sending: None,
-        });
-        Ok(Ok(()))
-    }
-
     async fn hear(&mut self, told: Told) -> Result<(), FederationError> {
         match told {
             Told::Progress(status) => {
@@ -467,17 +363,7 @@ impl Site {
                 }
                 Action::Fetch(digest) => self.fetch(digest),
                 Action::Persist(state) => self.persist(&state)?,
-                Action::ReportFailure(task, reason) => {
-                    let Task { run, round, .. } = task;
-                    if let Some(link) = &self.link {
-                        let failed = Failed {
-                            run,
-                            round,
-                            reason: Text::lossy(&reason),
-                        };
-                        let _ = link.send(failed).await;
-                    }
-                }
+                Action::ReportFailure(task, reason) => self.send_failure(&task, reason).await?,
                 Action::Start(task) => self.start(task),
                 Action::Send(task, ready) if task.work == Work::Evaluate => {
                     self.send_report(&task, &ready).await?;
@@ -552,121 +438,7 @@ impl Site {
             let _ = tell.blocking_send(Told::Worked(task, product));
         });
     }
-
-    fn send_update(&mut self, task: &Task, ready: &Ready) -> Result<(), FederationError> {
-        let (Some(active), Some(link)) = (&mut self.active, self.link.clone()) else {
-            return Ok(());
-        };
-        if active.sending == Some(ready.blob) {
-            return Ok(());
-        }
-        let workplace = &active.workplace;
-        let manifest = Manifest {
-            blob: BlobRef {
-                digest: ready.blob,
-                len: ready.bytes,
-            },
-            run: task.run.clone(),
-            round: task.round,
-            schema: workplace.schema.digest(),
-            content: Content::Update(UpdateFacts {
-                base: task.model,
-                examples: ready.examples,
-                steps: ready.steps,
-                encoding: workplace.plan.config().encoding.update,
-            }),
-        };
-        let identity = &self.identity;
-        let signed = Signed::new(&manifest, |context, bytes| identity.sign(context, bytes))
-            .map_err(|error| FederationError::Trainer(error.to_string()))?;
-        let slots = workplace
-            .layout
-            .slots()
-            .iter()
-            .filter(|slot| slot.part != Part::Local);
-        let tensors = slots.map(|slot| slot.name.clone()).collect();
-        log(&self.egress, task, ready, "update", tensors, active.norm)?;
-        active.sending = Some(ready.blob);
-        let (store, tell, serial, digest) = (
-            self.blobs.clone(),
-            self.tell.clone(),
-            self.serial,
-            ready.blob,
-        );
-        self.tasks.spawn(async move {
-            let blob = tokio::task::spawn_blocking(move || store.blob(digest)).await;
-            let result = match blob {
-                Ok(Ok(blob)) => send_blob(&link, &blob, &signed, |_| {}).await.map(|_| ()),
-                Ok(Err(error)) => Err(error.into()),
-                Err(_) => return,
-            };
-            let _ = tell.send(Told::Sent(serial, digest, result)).await;
-        });
-        Ok(())
-    }
-
-    /// Evaluations are small: one message, no transfer. If it is lost the coordinator asks again.
-    async fn send_report(&mut self, task: &Task, ready: &Ready) -> Result<(), FederationError> {
-        let (Some(active), Some(link)) = (&mut self.active, self.link.clone()) else {
-            return Ok(());
-        };
-        let report = active.workplace.store.report(ready.blob)?;
-        log(&self.egress, task, ready, "evaluation", Vec::new(), None)?;
-        if link.send(metrics(task, &report)).await.is_ok() {
-            active.session.handle(Event::Received(ready.blob));
-        }
-        Ok(())
-    }
-}
-
-/// Notes what is about to leave, once: sending again after a cut is the same thing.
-fn log(
-    egress: &EgressLog,
-    task: &Task,
-    ready: &Ready,
-    kind: &str,
-    tensors: Vec<String>,
-    norm: Option<f64>,
-) -> Result<(), FederationError> {
-    let same = |row: &EgressRow| row.digest == ready.blob && row.round == task.round;
-    if egress.rows()?.iter().rev().take(RECENT).any(same) {
-        return Ok(());
-    }
-    egress.append(&EgressRow {
-        at: clock::now(),
-        run: task.run.clone(),
-        round: task.round,
-        kind: kind.to_owned(),
-        digest: ready.blob,
-        bytes: ready.bytes,
-        tensors,
-        norm,
-        examples: ready.examples,
-    })
-}
-
-fn metrics(task: &Task, report: &Report) -> Metrics {
-    let counts = |counts: &[u32]| List::new(counts.to_vec()).unwrap_or_default();
-    let tasks: Vec<TaskMetrics> = report
-        .tasks
-        .iter()
-        .map(|task| TaskMetrics {
-            task: Text::lossy(&task.task),
-            positive: counts(&task.positive),
-            negative: counts(&task.negative),
-            auc: task.auc,
-        })
-        .collect();
-    Metrics {
-        run: task.run.clone(),
-        round: task.round,
-        model: task.model,
-        scalars: List::default(),
-        tasks: List::new(tasks).unwrap_or_default(),
-    }
 }
 
 /// Things that may wait for the session.
 const QUEUE: usize = 64;
-/// Rows of the egress log in which a resent update is looked for.
-const RECENT: usize = 8;

@@ -8,6 +8,8 @@ use protocol::{Digest, Round, RunId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::error::FederationError;
+use super::session::Task;
+use super::trainer::Report;
 
 /// One thing that left, or was about to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,18 +20,67 @@ pub struct EgressRow {
     pub run: RunId,
     /// Round it belongs to.
     pub round: Round,
-    /// What it is: `update` or `evaluation`.
-    pub kind: String,
-    /// Digest of its bytes.
+    /// What it is.
+    pub kind: Kind,
+    /// Digest of its bytes as they are sent.
     pub digest: Digest,
     /// How many bytes.
     pub bytes: u64,
-    /// Tensors whose change it holds; empty for evaluations.
+    /// Tensors whose change it holds, of an update.
     pub tensors: Vec<String>,
     /// Euclidean norm of the change of weights.
     pub norm: Option<f64>,
     /// Examples it tells of.
     pub examples: u64,
+    /// The metrics themselves, of an evaluation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Report>,
+    /// The words themselves, of a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// What left. Beside these three a site says hello, joins, and tells its progress in steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Counts and histograms on held-out patients: one message.
+    Evaluation,
+    /// Why a task could not be done: one message.
+    Failure,
+    /// The change of the weights: a blob.
+    Update,
+}
+
+impl Kind {
+    /// In words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Evaluation => "evaluation",
+            Self::Failure => "failure",
+            Self::Update => "update",
+        }
+    }
+}
+
+impl EgressRow {
+    /// A row of a task with nothing told about the content yet.
+    pub(super) fn new(at: Timestamp, task: &Task, kind: Kind, digest: Digest, bytes: u64) -> Self {
+        Self {
+            at,
+            run: task.run.clone(),
+            round: task.round,
+            kind,
+            digest,
+            bytes,
+            tensors: Vec::new(),
+            norm: None,
+            examples: 0,
+            metrics: None,
+            text: None,
+        }
+    }
 }
 
 /// The log of a site's directory.
@@ -108,12 +159,14 @@ mod tests {
             at: Timestamp(5),
             run: "run-1".parse().unwrap(),
             round: Round(1),
-            kind: "update".to_owned(),
+            kind: Kind::Update,
             digest: Digest::of(b"update"),
             bytes: 6,
             tensors: vec!["head".to_owned()],
             norm: Some(0.5),
             examples: 9,
+            metrics: None,
+            text: None,
         };
         log.append(&row).unwrap();
         log.append(&row).unwrap();

@@ -19,27 +19,41 @@ use super::trainer::{EvaluateJob, TrainError, TrainJob, Trainer};
 
 /// What a task needs.
 #[derive(Clone)]
-pub(super) struct Workplace {
-    pub(super) run: RunId,
-    pub(super) site: SiteId,
-    pub(super) plan: Arc<Plan>,
-    pub(super) schema: Arc<Schema>,
-    pub(super) layout: Arc<Layout>,
-    pub(super) store: SiteStore,
-    pub(super) blobs: BlobStore,
-    pub(super) trainer: Arc<Mutex<Box<dyn Trainer>>>,
+pub struct Workplace {
+    /// The run.
+    pub run: RunId,
+    /// This site.
+    pub site: SiteId,
+    /// What to do.
+    pub plan: Arc<Plan>,
+    /// Names and shapes of the model.
+    pub schema: Arc<Schema>,
+    /// Where each number lies.
+    pub layout: Arc<Layout>,
+    /// What the site keeps between rounds.
+    pub store: SiteStore,
+    /// Where models are found and updates are put.
+    pub blobs: BlobStore,
+    /// Who trains and evaluates.
+    pub trainer: Arc<Mutex<Box<dyn Trainer>>>,
 }
 
 /// A finished task.
-pub(super) struct Product {
-    pub(super) ready: Ready,
+#[derive(Clone, Debug)]
+pub struct Product {
+    /// The result, durable.
+    pub ready: Ready,
     /// Norm of an update's change of weights.
-    pub(super) norm: Option<f64>,
+    pub norm: Option<f64>,
 }
 
 impl Workplace {
-    /// Does a task. `canceled` stops it; `progress` is told where it is.
-    pub(super) fn work(
+    /// Does a task; its result is durable at the site when this returns. `canceled` stops it;
+    /// `progress` is told where it is.
+    ///
+    /// # Errors
+    /// If it was canceled, or the trainer or the disk failed.
+    pub fn work(
         &self,
         task: &Task,
         canceled: &AtomicBool,

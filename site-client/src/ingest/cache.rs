@@ -72,16 +72,31 @@ impl Cache {
     /// # Errors
     /// An entry that is missing or corrupt.
     pub fn input(&self, scan: &str) -> Result<ModelInput, IngestError> {
+        let values = self.input_f16(scan)?.into_iter().map(f16::to_f32);
+        Ok(ModelInput {
+            size: self.chain.size,
+            values: values.collect(),
+        })
+    }
+
+    /// The model input of a scan as it is stored, [3, S, S, S] row-major.
+    ///
+    /// # Errors
+    /// An entry that is missing or corrupt.
+    pub fn input_f16(&self, scan: &str) -> Result<Vec<f16>, IngestError> {
         let entry = Entry::read(&self.input_path(scan))?;
         let shape = [3, self.chain.size, self.chain.size, self.chain.size];
         let bytes = entry.tensor(INPUT, Dtype::F16, &shape)?;
         let values = bytes
             .chunks_exact(2)
-            .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32());
-        Ok(ModelInput {
-            size: self.chain.size,
-            values: values.collect(),
-        })
+            .map(|b| f16::from_le_bytes([b[0], b[1]]));
+        Ok(values.collect())
+    }
+
+    /// Whether both entries of a scan exist; reading them says whether they are whole.
+    #[must_use]
+    pub fn has(&self, scan: &str) -> bool {
+        self.input_path(scan).is_file() && self.head_path(scan).is_file()
     }
 
     /// The 1 mm head crop of a scan.

@@ -3,6 +3,7 @@
 
 mod assemble;
 mod filter;
+mod guard;
 mod hu;
 mod meta;
 mod pixels;

@@ -52,6 +52,25 @@ pub enum IngestError {
 }
 
 impl IngestError {
+    /// What is wrong, without the file's path: for logs and tables, whose reader knows the scan.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let chain = |error: &dyn std::error::Error| {
+            let parts = std::iter::successors(Some(error), |&error| error.source());
+            parts
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(": ")
+        };
+        match self {
+            Self::Corrupt { rule, .. } => format!("corrupt cache entry, {rule}"),
+            Self::Io { action, source, .. } => format!("cannot {action}: {source}"),
+            Self::Nifti { source, .. } => chain(&**source),
+            Self::Scans(source) => chain(source),
+            Self::Volume { source, .. } => chain(&**source),
+        }
+    }
+
     pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,

@@ -181,7 +181,7 @@ pub fn nifti_tree(
                 })
             })
             .map_err(|error| Reason::Unreadable {
-                problem: problem(&error),
+                problem: error.reason(),
             })
             .and_then(|volume| {
                 let limit = import.filter.min_slices;
@@ -209,17 +209,6 @@ pub fn nifti_tree(
         report(Progress::Finished);
     }
     output.close()
-}
-
-/// What an error and its sources say, without the path in front.
-fn problem(error: &IngestError) -> String {
-    let mut parts = Vec::new();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        parts.push(error.to_string());
-        source = error.source();
-    }
-    parts.join(": ")
 }
 
 fn check_head(shape: [usize; 3], affine: &Affine, voxels: &Voxels) -> Result<(), Reason> {

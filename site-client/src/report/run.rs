@@ -4,6 +4,7 @@ mod cohort;
 mod embeddings;
 mod few_shot;
 mod labeled;
+mod write;
 
 use std::fs;
 use std::path::Path;
@@ -15,6 +16,7 @@ use crate::evaluate::Predictions;
 
 pub use cohort::CohortRow;
 pub use embeddings::Embeddings;
+pub use write::{write_cohort, write_embeddings};
 
 /// What one run left behind; parts it did not make are empty.
 #[derive(Debug, Clone, Default)]
@@ -155,15 +157,22 @@ impl Run {
         Ok(run)
     }
 
-    /// Fills in what the predictions leave empty from `[run]`; [`read`](Self::read) has done so.
+    /// Fills in what the predictions leave empty from `[run]`, and labels their one model as it says;
+    /// [`read`](Self::read) has done so.
     pub fn name_predictions(&mut self) {
         let shared = |value: &Option<String>| value.as_deref().map(std::sync::Arc::<str>::from);
         let info = &self.info;
         let (run, model) = (Some(std::sync::Arc::from(&*info.name)), shared(&info.model));
         let (protocol, trained_at) = (shared(&info.protocol), shared(&info.trained_at));
+        let rows = &self.predictions.rows;
+        // The label of the one model there is; several keep the names that tell them apart.
+        let one = rows.iter().all(|row| row.model == rows[0].model);
         for row in &mut self.predictions.rows {
             row.run = row.run.take().or_else(|| run.clone());
-            row.model = row.model.take().or_else(|| model.clone());
+            row.model = match model.clone() {
+                Some(label) if one => Some(label),
+                label => row.model.take().or(label),
+            };
             row.protocol = row.protocol.take().or_else(|| protocol.clone());
             row.trained_at = row.trained_at.take().or_else(|| trained_at.clone());
         }

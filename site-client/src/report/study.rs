@@ -20,12 +20,16 @@ pub(super) struct Study {
 pub(super) struct Model {
     /// Name in figures.
     pub(super) label: String,
+    /// Name without what tells it apart from others: protocols of one model share it.
+    pub(super) name: String,
     pub(super) trained_at: Option<String>,
     pub(super) protocol: Option<String>,
     pub(super) info: RunInfo,
     pub(super) predictions: Predictions,
     /// Cells by site.
     pub(super) table: MetricsTable,
+    /// Has another number of channels or another patch size than the models of interest.
+    pub(super) ablated: bool,
     /// Neither a scaling run on a part of the data nor an ablation.
     pub(super) main: bool,
 }
@@ -61,6 +65,14 @@ impl Study {
     /// The model of interest: the first run's.
     pub(super) fn reference(&self) -> Option<&Model> {
         self.main_models().next()
+    }
+
+    /// Models learned as the one of interest was: what scaling curves and ablations compare.
+    pub(super) fn alike(&self) -> impl Iterator<Item = &Model> {
+        let protocol = self.reference().and_then(|model| model.protocol.clone());
+        self.models
+            .iter()
+            .filter(move |model| model.protocol == protocol)
     }
 
     /// Names of the main models in order of the runs; the place is the style in every figure.
@@ -202,12 +214,10 @@ fn models(runs: &[Run], settings: &Settings) -> Result<Vec<Model>, ReportError> 
     let least_patch = runs.iter().filter_map(|run| run.info.patch).min();
     let mut models = Vec::new();
     for run in runs {
-        let main = run
-            .info
-            .pretraining_fraction
-            .is_none_or(|share| share >= 1.0)
-            && (run.info.channels.is_none() || run.info.channels == most_channels)
-            && (run.info.patch.is_none() || run.info.patch == least_patch);
+        let info = &run.info;
+        let ablated = (info.channels.is_some() && info.channels != most_channels)
+            || (info.patch.is_some() && info.patch != least_patch);
+        let whole = info.pretraining_fraction.is_none_or(|share| share >= 1.0);
         let mut parts: Vec<([Option<std::sync::Arc<str>>; 3], Predictions)> = Vec::new();
         for row in &run.predictions.rows {
             let mut row = row.clone();
@@ -229,14 +239,17 @@ fn models(runs: &[Run], settings: &Settings) -> Result<Vec<Model>, ReportError> 
                 ..settings.clone()
             };
             let table = MetricsTable::compute(&predictions, None, &settings).map_err(in_memory)?;
+            let name = model.as_deref().unwrap_or(&run.info.name).to_owned();
             models.push(Model {
-                label: model.as_deref().unwrap_or(&run.info.name).to_owned(),
+                label: name.clone(),
+                name,
                 trained_at: trained_at.as_deref().map(str::to_owned),
                 protocol: protocol.as_deref().map(str::to_owned),
                 info: run.info.clone(),
                 predictions,
                 table,
-                main,
+                ablated,
+                main: whole && !ablated,
             });
         }
     }
@@ -274,6 +287,7 @@ pub(super) fn protocol_name(protocol: &str) -> &str {
         "finetune" => "fine-tuned",
         "linear_probe" => "linear probe",
         "attentive_probe" => "attentive probe",
+        "sweep" => "swept",
         other => other,
     }
 }

@@ -21,15 +21,24 @@ pub struct StudyConfig {
     pub objectives: Vec<String>,
     /// Shares of the pre-training patients, the whole among them.
     pub fractions: Vec<f64>,
+    /// Which models are trained on labels: `each` disease apart, as published, or `all` together.
+    pub tasks: String,
     /// Probes of the frozen backbone: `linear`, `attentive`.
     pub probes: Vec<String>,
-    /// Whether few-shot learning is part of the study.
+    /// Whether few-shot learning is part of the study, at every site.
     pub few_shot: bool,
     /// Whether the model from scratch is swept over hyper-parameters, as published, or trained once.
     pub sweep: bool,
+    /// Whether a ResNet-50 from scratch is among the baselines.
+    pub resnet: bool,
+    /// Models that differ in one setting, pre-trained by the first objective.
+    #[serde(default)]
+    pub ablations: Vec<Ablation>,
+    /// Least prevalence of each disease among phantoms, so that small cohorts have every disease.
+    pub prevalence_floor: Option<f64>,
     /// Sites: the first pre-trains, all fine-tune and test.
     pub sites: Vec<Cohort>,
-    /// Expected cost of a step by its kind, with where the figure is from.
+    /// Expected cost of a step by its name or its kind, with where the figure is from.
     #[serde(default)]
     pub estimates: BTreeMap<String, Estimate>,
 }
@@ -42,16 +51,33 @@ pub struct Cohort {
     pub name: String,
     /// `SITE:PATIENTS:SEED`.
     pub phantoms: Option<String>,
-    /// Folder with scans, labels, split and cache.
+    /// Folder with scans, labels and cache.
     pub cohort: Option<String>,
+    /// Whether the folder holds a split that was published with the data: it is checked, and never
+    /// made.
+    #[serde(default)]
+    pub official_split: bool,
+}
+
+/// A model that differs from the others.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ablation {
+    /// Name in folders.
+    pub name: String,
+    /// What differs, as `--set KEY=VALUE` takes it.
+    pub settings: Vec<String>,
 }
 
 /// Expected cost of one step.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Estimate {
-    /// Seconds at the whole of the data.
+    /// Wall-clock seconds.
     pub seconds: Option<f64>,
+    /// Whether a share of the pre-training data takes that share of the time.
+    #[serde(default)]
+    pub by_share: bool,
     /// MiB on disk.
     pub mib: Option<f64>,
     /// Where the figure is from.

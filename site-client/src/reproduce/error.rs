@@ -24,6 +24,12 @@ pub enum ReproduceError {
         /// Why.
         source: std::io::Error,
     },
+    /// Another process works on the study.
+    #[error("{}: a study or a step of one that was killed still runs here, expected none", path.display())]
+    Locked {
+        /// The study's folder.
+        path: PathBuf,
+    },
     /// A step's command failed; its output is in its folder.
     #[error("step {step}: {status}, see {}", log.display())]
     Step {

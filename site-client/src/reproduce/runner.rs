@@ -1,14 +1,16 @@
 //! Runs a plan: skips what is done, goes on where a crash stopped, logs each step to its folder.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::{ReproduceError, Step, Study};
+use crate::report::RunInfo;
+use crate::train::pretrain::CHECKPOINT;
 
 /// What a step's folder says about it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,23 +67,29 @@ pub fn run(
     program: &Path,
     mut report: impl FnMut(&Step, Outcome),
 ) -> Result<(), ReproduceError> {
-    let digests = study.digests();
+    fs::create_dir_all(out).map_err(at(out))?;
+    let lock = lock(out)?;
     for step in study.steps() {
         let folder = out.join(&step.name);
-        let digest = digests[&*step.name];
+        // Asked for when its turn comes: a step before it may have made a table it reads.
+        let digest = study.digests()[&*step.name];
         let state = step_state(&folder, digest);
         if let State::Done { .. } = state {
             report(step, Outcome::Skipped);
             continue;
         }
-        if state == State::New && folder.exists() {
+        // Only pre-training keeps checkpoints; the other steps begin anew.
+        let resume = state == State::Begun
+            && step.arguments[0] == "pretrain"
+            && folder.join(CHECKPOINT).exists();
+        if !resume && folder.exists() {
             fs::remove_dir_all(&folder).map_err(at(&folder))?;
         }
         fs::create_dir_all(&folder).map_err(at(&folder))?;
         report(step, Outcome::Started);
         write_note(&folder, digest, None)?;
         let started = Instant::now();
-        execute(step, out, &folder, program, state == State::Begun)?;
+        execute(step, out, program, resume, &lock)?;
         if let Some(info) = &step.info {
             let path = folder.join("run.toml");
             let text = run_toml(info, &folder)?;
@@ -94,26 +102,41 @@ pub fn run(
     Ok(())
 }
 
+/// Keeps a second study out of the folder.
+///
+/// A step holds the lock too, as its standard input: killing the study leaves its step running, and
+/// the next one must not begin while that still writes.
+fn lock(out: &Path) -> Result<File, ReproduceError> {
+    let path = out.join("lock");
+    let file = File::create(&path).map_err(at(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ReproduceError::Locked {
+            path: out.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(ReproduceError::Io { path, source }),
+    }
+}
+
 fn execute(
     step: &Step,
     out: &Path,
-    folder: &Path,
     program: &Path,
-    begun: bool,
+    resume: bool,
+    lock: &File,
 ) -> Result<(), ReproduceError> {
-    let log = folder.join("output.log");
+    let log = out.join(&step.name).join("output.log");
     let file = File::create(&log).map_err(at(&log))?;
     let copy = file.try_clone().map_err(at(&log))?;
+    let held = lock.try_clone().map_err(at(out))?;
     let mut command = Command::new(program);
     for argument in &step.arguments {
         command.arg(argument.replace("{out}", &out.to_string_lossy()));
     }
-    command.arg("--out").arg(folder);
-    // Only pre-training keeps checkpoints; the other steps begin anew.
-    if begun && step.arguments[0] == "pretrain" && holds_checkpoint(folder) {
+    if resume {
         command.arg("--resume");
     }
-    command.stdin(Stdio::null()).stdout(file).stderr(copy);
+    command.stdin(held).stdout(file).stderr(copy);
     let status = command.status().map_err(at(program))?;
     if status.success() {
         Ok(())
@@ -126,34 +149,27 @@ fn execute(
     }
 }
 
-fn holds_checkpoint(folder: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return false;
-    };
-    let names = entries.flatten().map(|entry| entry.file_name());
-    let mut names = names.map(|name| name.to_string_lossy().into_owned());
-    names.any(|name| name.ends_with(".safetensors") || name.starts_with("checkpoint"))
-}
-
 /// `[run]` for the report, and the training command's resolved configuration below it.
-fn run_toml(info: &crate::report::RunInfo, folder: &Path) -> Result<String, ReproduceError> {
+fn run_toml(info: &RunInfo, folder: &Path) -> Result<String, ReproduceError> {
     #[derive(Serialize)]
-    struct Head<'a> {
-        run: &'a crate::report::RunInfo,
+    struct RunFile {
+        run: RunInfo,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        config: Option<toml::Table>,
     }
-    let mut text = toml::to_string(&Head { run: info })
-        .map_err(|error| at(folder)(io::Error::other(error)))?;
     let path = folder.join("config.toml");
-    if path.exists() {
-        let config = fs::read_to_string(&path).map_err(at(&path))?;
-        let table: toml::Table = toml::from_str(&config)?;
-        let nested = toml::Table::from_iter([("config".to_owned(), toml::Value::Table(table))]);
-        let nested =
-            toml::to_string(&nested).map_err(|error| at(folder)(io::Error::other(error)))?;
-        text.push('\n');
-        text.push_str(&nested);
+    let mut run = info.clone();
+    let config: Option<toml::Table> = match fs::read_to_string(&path) {
+        Ok(text) => Some(toml::from_str(&text)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(at(path)(error)),
+    };
+    // Ablations are told apart by what the model was, not by what a folder is called.
+    if let Some(model) = config.as_ref().and_then(|config| config.get("model")) {
+        let count = |key: &str| model.get(key)?.as_integer()?.try_into().ok();
+        (run.channels, run.patch) = (count("channels"), count("patch"));
     }
-    Ok(text)
+    toml::to_string(&RunFile { run, config }).map_err(|error| at(folder)(io::Error::other(error)))
 }
 
 fn step_state(folder: &Path, digest: blake3::Hash) -> State {
@@ -202,8 +218,7 @@ mod tests {
     /// A program that notes its arguments, and fails where the folder's parent holds `fail-NAME`.
     fn program(folder: &Path) -> PathBuf {
         let path = folder.join("program.sh");
-        let script = "#!/bin/sh\necho \"$1\" >> \"$(dirname \"$0\")/calls\"\n\
-                      for last; do :; done\n\
+        let script = "#!/bin/sh\necho \"$*\" >> \"$(dirname \"$0\")/calls\"\n\
                       [ ! -e \"$(dirname \"$0\")/fail-$1\" ]\n";
         fs::write(&path, script).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -246,6 +261,47 @@ mod tests {
         );
         let run_toml = fs::read_to_string(out.join("DINO").join("run.toml")).unwrap();
         assert!(run_toml.contains("objective = \"dino\""), "{run_toml}");
+    }
+
+    #[test]
+    fn a_study_that_runs_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, out) = (program(folder.path()), folder.path().join("out"));
+        fs::create_dir(&out).unwrap();
+        let held = lock(&out).unwrap();
+        let error = run(&study(), &out, &program, |_, _| {}).unwrap_err();
+        assert!(matches!(error, ReproduceError::Locked { .. }), "{error}");
+        drop(held);
+        run(&study(), &out, &program, |_, _| {}).unwrap();
+    }
+
+    #[test]
+    fn a_begun_step_begins_anew_but_pretraining_goes_on_from_its_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, out) = (program(folder.path()), folder.path().join("out"));
+        let study = study();
+        let begin = |name: &str, file: &str| {
+            let folder = out.join(name);
+            fs::create_dir_all(&folder).unwrap();
+            write_note(&folder, study.digests()[name], None).unwrap();
+            fs::write(folder.join(file), "").unwrap();
+        };
+        begin("DINO", CHECKPOINT);
+        begin("MAE", "log.jsonl");
+        begin("cohort", "cohort.csv");
+        assert_eq!(
+            state(&study, &out)
+                .iter()
+                .filter(|s| **s == State::Begun)
+                .count(),
+            3
+        );
+        run(&study, &out, &program, |_, _| {}).unwrap();
+        let calls = fs::read_to_string(folder.path().join("calls")).unwrap();
+        assert_eq!(calls.matches("--resume").count(), 1, "{calls}");
+        assert!(out.join("DINO").join(CHECKPOINT).exists());
+        assert!(!out.join("MAE").join("log.jsonl").exists());
+        assert!(!out.join("cohort").join("cohort.csv").exists());
     }
 
     #[test]

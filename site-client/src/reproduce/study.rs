@@ -1,9 +1,11 @@
 //! The plan of a study: which command makes what, from what.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::ReproduceError;
-use super::config::{Cohort, Estimate, StudyConfig};
+use super::config::{Estimate, StudyConfig};
+use super::planner::{Planner, Start};
 use crate::report::RunInfo;
 
 /// A checked study: steps in an order in which each finds what it needs.
@@ -21,7 +23,9 @@ pub struct Step {
     pub arguments: Vec<String>,
     /// Names of the steps whose results it reads.
     pub needs: Vec<String>,
-    /// Written beside the results for the report; none for pre-training weights' report itself.
+    /// Tables of cohorts that it reads.
+    pub tables: Vec<PathBuf>,
+    /// Written beside the results for the report; none where there is nothing to report.
     pub info: Option<RunInfo>,
     /// Expected cost.
     pub estimate: Option<Estimate>,
@@ -35,32 +39,54 @@ impl Study {
     pub fn new(config: &StudyConfig) -> Result<Self, ReproduceError> {
         check(config)?;
         let planner = Planner { config };
-        let mut steps = Vec::new();
-        for objective in &config.objectives {
-            for &fraction in &config.fractions {
-                steps.push(planner.pretrain(objective, fraction));
-            }
-        }
-        let home = &config.sites[0];
-        for objective in &config.objectives {
-            for &fraction in &config.fractions {
-                steps.push(planner.finetune(home, Some((objective, fraction))));
-            }
-        }
+        let (home, first) = (&config.sites[0], &config.objectives[0]);
+        let mut steps: Vec<Step> = config
+            .sites
+            .iter()
+            .filter_map(|site| planner.split(site))
+            .collect();
+        let starts: Vec<Start<'_>> = config
+            .objectives
+            .iter()
+            .flat_map(|objective| {
+                config.fractions.iter().map(move |&fraction| Start {
+                    objective,
+                    fraction,
+                    ablation: None,
+                })
+            })
+            .chain(config.ablations.iter().map(|ablation| Start {
+                objective: first,
+                fraction: 1.0,
+                ablation: Some(ablation),
+            }))
+            .collect();
+        let whole = |objective| Start {
+            objective,
+            fraction: 1.0,
+            ablation: None,
+        };
+        steps.extend(starts.iter().map(|start| planner.pretrain(start)));
+        steps.extend(starts.iter().map(|start| planner.finetune(home, start)));
         for site in &config.sites[1..] {
-            steps.push(planner.finetune(site, Some((&config.objectives[0], 1.0))));
+            steps.push(planner.finetune(site, &whole(first)));
         }
         for site in &config.sites {
-            steps.push(planner.finetune(site, None));
+            steps.push(planner.scratch(site));
+        }
+        if config.resnet {
+            steps.extend(config.sites.iter().map(|site| planner.resnet(site)));
         }
         for probe in &config.probes {
             for objective in &config.objectives {
-                steps.push(planner.probe(home, objective, probe));
+                steps.push(planner.probe(home, &whole(objective), probe));
             }
         }
         if config.few_shot {
-            steps.push(planner.few_shot(home));
+            let few_shot = |site| planner.few_shot(site, &whole(first));
+            steps.extend(config.sites.iter().map(few_shot));
         }
+        steps.push(planner.cohort(home, &whole(first)));
         steps.push(planner.report(&steps));
         Ok(Self { steps })
     }
@@ -70,7 +96,8 @@ impl Study {
         &self.steps
     }
 
-    /// Digest of each step: of the program's version, its arguments and the digests of what it needs.
+    /// Digest of each step: of the program's version, its arguments, the tables of the cohorts it
+    /// reads and the digests of the steps it needs.
     pub fn digests(&self) -> BTreeMap<&str, blake3::Hash> {
         let mut digests: BTreeMap<&str, blake3::Hash> = BTreeMap::new();
         for step in &self.steps {
@@ -80,6 +107,11 @@ impl Study {
                 hasher.update(&(argument.len() as u64).to_le_bytes());
                 hasher.update(argument.as_bytes());
             }
+            for table in &step.tables {
+                // A table that is not there yet is another table.
+                let bytes = std::fs::read(table).unwrap_or_default();
+                hasher.update(blake3::hash(&bytes).as_bytes());
+            }
             for need in &step.needs {
                 if let Some(digest) = digests.get(&**need) {
                     hasher.update(digest.as_bytes());
@@ -88,6 +120,26 @@ impl Study {
             digests.insert(&step.name, hasher.finalize());
         }
         digests
+    }
+}
+
+impl Step {
+    /// Expected wall-clock seconds, where somebody measured or published them.
+    pub fn expected_seconds(&self) -> Option<f64> {
+        let estimate = self.estimate.as_ref()?;
+        let info = self.info.as_ref();
+        let share = info.and_then(|info| info.pretraining_fraction);
+        let share = if estimate.by_share { share } else { None };
+        Some(estimate.seconds? * share.unwrap_or(1.0))
+    }
+
+    /// Whether it stands on all of the pre-training data.
+    pub(super) fn is_whole(&self) -> bool {
+        let share = self
+            .info
+            .as_ref()
+            .and_then(|info| info.pretraining_fraction);
+        share.is_none_or(|share| share >= 1.0)
     }
 }
 
@@ -101,11 +153,31 @@ fn check(config: &StudyConfig) -> Result<(), ReproduceError> {
             let rule = format!("{}: expected one of phantoms and cohort", site.name);
             return wrong("sites", rule);
         }
-        if site.name.is_empty() || site.name.contains(['/', '\\', '.']) {
-            return wrong(
-                "sites",
-                format!("name {:?}: expected letters and digits", site.name),
-            );
+    }
+    for (key, names) in [
+        (
+            "sites",
+            config.sites.iter().map(|site| &site.name).collect(),
+        ),
+        (
+            "ablations",
+            config
+                .ablations
+                .iter()
+                .map(|one| &one.name)
+                .collect::<Vec<_>>(),
+        ),
+    ] {
+        for (place, name) in names.iter().enumerate() {
+            if name.is_empty() || name.contains(|c: char| !c.is_alphanumeric() && c != '-') {
+                return wrong(
+                    key,
+                    format!("name {name:?}: expected letters, digits and dashes"),
+                );
+            }
+            if names[..place].contains(name) {
+                return wrong(key, format!("name {name:?}: expected once, found twice"));
+            }
         }
     }
     if config.objectives.is_empty() {
@@ -141,187 +213,6 @@ fn check(config: &StudyConfig) -> Result<(), ReproduceError> {
     Ok(())
 }
 
-struct Planner<'a> {
-    config: &'a StudyConfig,
-}
-
-impl Planner<'_> {
-    fn pretrain(&self, objective: &str, fraction: f64) -> Step {
-        let mut arguments = words(&["pretrain", "--objective", objective, "--fraction"]);
-        arguments.push(format!("{fraction:?}"));
-        arguments.extend(self.shared(&self.config.sites[0]));
-        let info = RunInfo {
-            objective: Some(objective.to_owned()),
-            pretraining_fraction: Some(fraction),
-            ..RunInfo::default()
-        };
-        self.step(
-            pretrained(objective, fraction),
-            "pretrain",
-            arguments,
-            Vec::new(),
-            info,
-        )
-    }
-
-    /// From a pre-trained model, or from scratch, which is swept where the study says so.
-    fn finetune(&self, site: &Cohort, start: Option<(&str, f64)>) -> Step {
-        let (command, kind) = match start {
-            None if self.config.sweep => ("sweep", "sweep"),
-            _ => ("finetune", "finetune"),
-        };
-        let mut arguments = words(&[command, "--from"]);
-        let mut needs = Vec::new();
-        let (name, info) = match start {
-            Some((objective, fraction)) => {
-                let weights = pretrained(objective, fraction);
-                arguments.push(format!("{{out}}/{weights}"));
-                needs.push(weights.clone());
-                let info = RunInfo {
-                    objective: Some(objective.to_owned()),
-                    pretraining_fraction: Some(fraction),
-                    ..RunInfo::default()
-                };
-                (format!("finetune-{weights}-{}", site.name), info)
-            }
-            None => {
-                arguments.push("scratch".to_owned());
-                (format!("scratch-{}", site.name), RunInfo::default())
-            }
-        };
-        arguments.extend(self.shared(site));
-        arguments.extend(self.externals(site));
-        let info = RunInfo {
-            protocol: Some("finetune".to_owned()),
-            ..info
-        };
-        self.step(name, kind, arguments, needs, info)
-    }
-
-    fn probe(&self, site: &Cohort, objective: &str, probe: &str) -> Step {
-        let weights = pretrained(objective, 1.0);
-        let mut arguments = words(&["probe", "--kind", probe, "--from"]);
-        arguments.push(format!("{{out}}/{weights}"));
-        arguments.extend(self.shared(site));
-        arguments.extend(self.externals(site));
-        let info = RunInfo {
-            objective: Some(objective.to_owned()),
-            protocol: Some(format!("{probe}_probe")),
-            ..RunInfo::default()
-        };
-        let name = format!("probe-{probe}-{weights}-{}", site.name);
-        self.step(name, "probe", arguments, vec![weights], info)
-    }
-
-    fn few_shot(&self, site: &Cohort) -> Step {
-        let weights = pretrained(&self.config.objectives[0], 1.0);
-        let mut arguments = words(&["few-shot", "--from"]);
-        arguments.push(format!("{{out}}/{weights}"));
-        arguments.extend(self.shared(site));
-        let name = format!("few-shot-{weights}-{}", site.name);
-        self.step(
-            name,
-            "few_shot",
-            arguments,
-            vec![weights],
-            RunInfo::default(),
-        )
-    }
-
-    /// The model of interest first: the first objective's, fine-tuned on all data at home.
-    fn report(&self, steps: &[Step]) -> Step {
-        let first = format!(
-            "finetune-{}-{}",
-            pretrained(&self.config.objectives[0], 1.0),
-            self.config.sites[0].name
-        );
-        let mut needs: Vec<String> = steps.iter().map(|step| step.name.clone()).collect();
-        needs.sort_by_key(|name| *name != first);
-        let mut arguments = words(&["report"]);
-        arguments.extend(needs.iter().map(|name| format!("{{out}}/{name}")));
-        arguments.extend(["--seed".to_owned(), self.config.seed.to_string()]);
-        let estimate = self.config.estimates.get("report").cloned();
-        Step {
-            name: "report".to_owned(),
-            arguments,
-            needs,
-            info: None,
-            estimate,
-        }
-    }
-
-    /// Preset, settings, seed and scans.
-    fn shared(&self, site: &Cohort) -> Vec<String> {
-        let mut arguments = words(&["--preset", &self.config.training, "--seed"]);
-        arguments.push(self.config.seed.to_string());
-        for setting in &self.config.settings {
-            arguments.extend(words(&["--set", setting]));
-        }
-        arguments.extend(source("--", site));
-        arguments
-    }
-
-    fn externals(&self, site: &Cohort) -> Vec<String> {
-        let others = self
-            .config
-            .sites
-            .iter()
-            .filter(|other| other.name != site.name);
-        others
-            .flat_map(|other| source("--external-", other))
-            .collect()
-    }
-
-    fn step(
-        &self,
-        name: String,
-        kind: &str,
-        arguments: Vec<String>,
-        needs: Vec<String>,
-        info: RunInfo,
-    ) -> Step {
-        let info = Some(RunInfo {
-            name: name.clone(),
-            seed: Some(self.config.seed),
-            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-            ..info
-        });
-        let objective = arguments.get(2).filter(|_| kind == "pretrain");
-        let key = objective.map_or_else(|| kind.to_owned(), |name| format!("{kind}_{name}"));
-        let estimate = self.config.estimates.get(&key).cloned();
-        Step {
-            name,
-            arguments,
-            needs,
-            info,
-            estimate,
-        }
-    }
-}
-
-/// Folder of a pre-trained model, which is also its name in figures.
-fn pretrained(objective: &str, fraction: f64) -> String {
-    let name = if objective == "dino" { "DINO" } else { "MAE" };
-    if fraction == 1.0 {
-        name.to_owned()
-    } else {
-        format!("{name}-{}", (fraction * 100.0).round())
-    }
-}
-
-fn source(prefix: &str, site: &Cohort) -> Vec<String> {
-    let named = |flag: &str, value: &String| vec![format!("{prefix}{flag}"), value.clone()];
-    match (&site.phantoms, &site.cohort) {
-        (Some(phantoms), _) => named("phantoms", phantoms),
-        (None, Some(cohort)) => named("cohort", cohort),
-        (None, None) => Vec::new(),
-    }
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,39 +241,66 @@ mod tests {
     #[test]
     fn the_published_study_is_complete() {
         let study = Study::new(&builtin("paper")).unwrap();
-        let count = |start: &str| {
-            study
-                .steps()
-                .iter()
-                .filter(|s| s.name.starts_with(start))
-                .count()
+        let steps = study.steps();
+        let commands = |name: &str| steps.iter().filter(|s| s.arguments[0] == name).count();
+        let named = |start: &str| steps.iter().filter(|s| s.name.starts_with(start)).count();
+        // Two objectives at three shares and two ablations; fine-tuned at home from each, abroad
+        // from the first.
+        assert_eq!(commands("pretrain"), 6 + 2);
+        assert_eq!(named("finetune-"), 8 + 3);
+        assert_eq!((commands("split"), commands("sweep")), (4, 4));
+        assert_eq!((named("resnet-"), named("probe-")), (4, 4));
+        assert_eq!((commands("few-shot"), commands("embed-cohort")), (4, 1));
+        let report = steps.last().unwrap();
+        assert_eq!(report.arguments[1], "{out}/finetune-DINO-langone");
+        assert!(!report.needs.iter().any(|need| need.starts_with("split-")));
+        // A share of the data takes that share of the published week.
+        let days = |name: &str| {
+            let step = steps.iter().find(|step| step.name == name).unwrap();
+            step.expected_seconds().unwrap() / 86400.0
         };
-        // Two objectives at three shares; fine-tuned at home from each, abroad from the first.
+        assert!((days("DINO") - 7.0).abs() < 1e-9 && (days("DINO-10") - 0.7).abs() < 1e-9);
+    }
+
+    #[test]
+    fn official_splits_are_checked_and_others_are_made() {
+        let study = Study::new(&builtin("paper")).unwrap();
+        let words = |name: &str| {
+            let step = study.steps().iter().find(|step| step.name == name);
+            step.unwrap().arguments.join(" ")
+        };
         assert_eq!(
-            study
-                .steps()
-                .iter()
-                .filter(|s| s.arguments[0] == "pretrain")
-                .count(),
-            6
+            words("split-cq500"),
+            "split --check cohorts/cq500/split.csv"
         );
-        assert_eq!(count("finetune-"), 6 + 3);
-        assert_eq!(
-            study
-                .steps()
-                .iter()
-                .filter(|s| s.arguments[0] == "sweep")
-                .count(),
-            4
-        );
-        assert_eq!(
-            (count("probe-"), count("few-shot-"), count("report")),
-            (4, 1, 1)
-        );
-        assert_eq!(
-            study.steps().last().unwrap().arguments[1],
-            "{out}/finetune-DINO-langone"
-        );
+        let made = words("split-langone");
+        assert!(made.ends_with("--out cohorts/langone/split.csv"), "{made}");
+    }
+
+    #[test]
+    fn changed_labels_change_what_reads_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = builtin("paper");
+        let cohort = folder.path().join("cq500");
+        config.sites[3].cohort = Some(cohort.display().to_string());
+        let study = Study::new(&config).unwrap();
+        let before = study.digests();
+        std::fs::create_dir(&cohort).unwrap();
+        std::fs::write(cohort.join("labels.csv"), "scan,patient,ICH\n").unwrap();
+        let after = study.digests();
+        let changed = |step: &str| before[step] != after[step];
+        // Fine-tuned there, or tested there.
+        for step in [
+            "finetune-DINO-cq500",
+            "finetune-DINO-langone",
+            "cohort",
+            "report",
+        ] {
+            assert!(changed(step), "{step}");
+        }
+        for step in ["DINO", "few-shot-DINO-langone", "split-langone"] {
+            assert!(!changed(step), "{step}");
+        }
     }
 
     #[test]
@@ -414,6 +332,7 @@ mod tests {
         assert!(message(&|c| c.probes = vec!["knn".to_owned()]).contains("knn"));
         assert!(message(&|c| c.sites[0].cohort = Some("x".to_owned())).contains("one of"));
         assert!(message(&|c| c.sites[0].name = "../x".to_owned()).contains("letters"));
+        assert!(message(&|c| c.sites[0].name = c.sites[1].name.clone()).contains("twice"));
         assert!(StudyConfig::parse("sweeep = true").is_err());
     }
 }

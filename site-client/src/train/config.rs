@@ -122,6 +122,20 @@ pub struct PretrainConfig {
     pub checkpoint_every: u64,
     /// Steps between log lines.
     pub log_every: u64,
+    /// GPUs that share the passes of each step, from `device` on; 1 on the CPU.
+    pub devices: usize,
+    /// In which type linear layers multiply.
+    pub precision: Precision,
+}
+
+/// In which type linear layers multiply; parameters, losses and gradients are float32 either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// On GPUs that have it.
+    Bfloat16,
+    /// Everywhere.
+    Float32,
 }
 
 /// A length of training: `{ epochs = 300 }`, `{ steps = 400 }` or `{ fraction = 0.1 }` of the run.

@@ -1,5 +1,6 @@
 //! The way of a scan to the device: where it comes from, in which order, by which threads.
 
+mod cohort;
 mod draw;
 mod labelled;
 mod loader;
@@ -7,12 +8,13 @@ mod order;
 mod phantoms;
 mod source;
 
+pub use cohort::{CohortFiles, CohortScans};
 pub use draw::Classes;
 pub use labelled::{Labelled, LabelledScan};
 pub use loader::Loader;
 pub use order::{Order, Visit};
 pub use phantoms::{PhantomScan, Phantoms, phantom_tasks, window, windows};
-pub use source::{Memory, Source, Subset, Windowed, in_fraction};
+pub use source::{Memory, Reading, Source, Subset, Windowed, in_fraction};
 
 /// The seed of a random stream of its own for each purpose and place in a run.
 ///

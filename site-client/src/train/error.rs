@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::cohort::CohortError;
+use crate::scans::ScansError;
+
 /// A fault of the configuration, the data or the machine; the message names file, field and rule.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -17,6 +20,9 @@ pub enum TrainError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A cohort's tables that cannot be read or do not fit together.
+    #[error(transparent)]
+    Cohort(#[from] CohortError),
     /// A configuration that cannot be read or makes no sense.
     #[error("configuration: {reason}")]
     Config {
@@ -59,11 +65,14 @@ pub enum TrainError {
         /// What the system said.
         source: io::Error,
     },
+    /// A table of scans that cannot be read.
+    #[error(transparent)]
+    Scans(#[from] ScansError),
     /// Too many scans that cannot be read.
     #[error(
         "{} of {total} scans cannot be read, at most 1 % may be skipped: {}",
         scans.len(),
-        scans.join(" ")
+        listed(scans)
     )]
     Unreadable {
         /// Their ids.
@@ -71,6 +80,15 @@ pub enum TrainError {
         /// Scans in the source.
         total: usize,
     },
+}
+
+/// Ids for a message: all of a few, the first of many.
+fn listed(scans: &[String]) -> String {
+    const MOST: usize = 20;
+    match scans.get(..MOST) {
+        Some(first) if scans.len() > MOST => format!("{} …", first.join(" ")),
+        _ => scans.join(" "),
+    }
 }
 
 impl TrainError {

@@ -5,7 +5,7 @@ use core_model::ssl::mae::MaeConfig as MaeShape;
 use core_model::ssl::views::{Augmentation, ViewGeometry};
 use core_model::vit::{VitConfig, VitShape};
 
-use super::{Architecture, Config, Preset, Span, TrainError};
+use super::{Architecture, Config, Precision, Preset, Span, TrainError};
 
 /// A configuration whose every field keeps its rule, with the shapes of the models it asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -201,6 +201,19 @@ fn check(config: &Config) -> Result<(), TrainError> {
         pretrain.log_every,
         pretrain.log_every > 0,
     )?;
+    let gpu = config.device.starts_with("cuda");
+    rule(
+        "pretrain.devices",
+        "must be positive, and 1 on the CPU, which is one device with all its cores",
+        pretrain.devices,
+        pretrain.devices == 1 || (pretrain.devices > 1 && gpu),
+    )?;
+    rule(
+        "pretrain.precision",
+        "must be float32 on the CPU",
+        format!("{:?}", pretrain.precision).to_lowercase(),
+        pretrain.precision == Precision::Float32 || gpu,
+    )?;
 
     let views = dino.global_views;
     rule(
@@ -377,6 +390,11 @@ mod tests {
             ("finetune.betas=[0.9, 1.0]", ["finetune.betas", "1.0"]),
             ("few_shot.shots=[]", ["few_shot.shots", "found 0"]),
             ("pretrain.fraction=0.0", ["pretrain.fraction", "(0, 1]"]),
+            ("pretrain.devices=2", ["pretrain.devices", "found 2"]),
+            (
+                "pretrain.precision=bfloat16",
+                ["must be float32 on the CPU", "found bfloat16"],
+            ),
         ] {
             let config = Config::resolve(Preset::Tiny, None, &[setting.to_owned()]).unwrap();
             let error = Plan::new(config).unwrap_err().to_string();

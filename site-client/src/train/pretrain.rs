@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use feed::light;
 pub use feed::{Batch, Feed, View};
 pub use pretraining::{Pretraining, StepReport};
-pub use run::{Outcome, PretrainRun, Skipped, Stretch, backbone_of, pretraining_scans};
+pub use run::{CHECKPOINT, Outcome, PretrainRun, Skipped, Stretch, backbone_of, pretraining_scans};
 pub use schedule::{Rates, Schedule};
 
 /// What pre-training optimizes.

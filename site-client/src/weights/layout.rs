@@ -75,9 +75,16 @@ fn unwrapped(mut key: &str) -> &str {
     key
 }
 
-/// Whether a key belongs to a head or a decoder.
+/// Whether a key belongs to a head, a decoder, or DINO's loss.
 fn is_other(key: &str) -> bool {
-    ["decoder_", "mask_token", "head.", "classifier."]
-        .iter()
-        .any(|other| key.starts_with(other))
+    [
+        "decoder_",
+        "mask_token",
+        "head.",
+        "heads.",
+        "classifier.",
+        "center",
+    ]
+    .iter()
+    .any(|other| key.starts_with(other))
 }

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use burn::tensor::Tensor;
+use core_model::ssl::dino::DinoHeadConfig;
 use core_model::state::{NamedTensor, StateDict, state_dict};
 use core_model::vit::VitShape;
 use tempfile::TempDir;
@@ -108,8 +109,8 @@ fn every_published_prefix_and_section_is_understood() {
     }
 }
 
-#[test]
-fn an_mae_checkpoint_loads_without_its_decoder() {
+/// As [`small`], with a small decoder.
+fn small_mae() -> ModelSpec {
     let mut spec = small();
     spec.vit = VitConfig::new(VitShape {
         registers: 0,
@@ -120,6 +121,43 @@ fn an_mae_checkpoint_loads_without_its_decoder() {
     spec.mae.decoder_heads = 4;
     spec.mae.decoder_depth = 1;
     spec.mae.decoder_mlp = 8;
+    spec
+}
+
+/// What PyTorch asks for with strict=True: every name and shape, and no other.
+#[test]
+fn exports_have_the_names_and_shapes_that_pytorch_expects() {
+    type Layout = BTreeMap<String, Vec<usize>>;
+    // Written by PyTorch; see the script beside it.
+    let expected = include_str!("../../tests/weights/layouts.json");
+    let expected: BTreeMap<String, Layout> = serde_json::from_str(expected).unwrap();
+    let mut dino = small();
+    dino.dino_head = DinoHeadConfig {
+        layers: 3,
+        hidden: 32,
+        bottleneck: 16,
+        prototypes: 64,
+        batch_norm: true,
+    };
+    for (name, spec, objective) in [
+        ("backbone", small(), Objective::Backbone),
+        ("dino", dino, Objective::Dino),
+        ("mae", small_mae(), Objective::Mae),
+    ] {
+        let (_folder, path) = file(&fresh(&spec, objective, 5).unwrap());
+        let written: Layout = read(&path)
+            .unwrap()
+            .0
+            .into_iter()
+            .map(|(key, tensor)| (key, tensor.shape))
+            .collect();
+        assert_eq!(written, expected[name], "{name}");
+    }
+}
+
+#[test]
+fn an_mae_checkpoint_loads_without_its_decoder() {
+    let spec = small_mae();
     let mae = fresh(&spec, Objective::Mae, 1).unwrap();
     let (_folder, path) = file(&mae);
     let loaded = open(&path, LoadOptions::default()).unwrap();
@@ -200,6 +238,38 @@ fn a_file_without_a_transformer_names_the_key_that_would_tell() {
         message.contains("missing key patch_embedding.patch_embeddings.weight"),
         "{message}"
     );
+}
+
+#[test]
+fn sizes_that_no_values_stand_behind_are_refused() {
+    for (key, shape, words) in [
+        (
+            "blocks.0.mlp.linear1.weight",
+            vec![1 << 40, 0],
+            "expected shape [hidden, dim]",
+        ),
+        (
+            "patch_embedding.position_embeddings",
+            vec![1, 1 << 39, 0],
+            "expected shape [1, patches, dim]",
+        ),
+        (
+            "register_tokens",
+            vec![1, 1 << 40, 0],
+            "expected shape [1, registers, dim]",
+        ),
+        ("blocks.4000000000.norm", vec![0], "found 32 tensors in all"),
+    ] {
+        let mut weights = weights();
+        let values = Vec::new();
+        weights.insert(key.to_owned(), NamedTensor { shape, values });
+        let message = refusal(&weights);
+        let named = key.strip_suffix(".norm").unwrap_or(key);
+        assert!(
+            message.contains(named) && message.contains(words),
+            "{message}"
+        );
+    }
 }
 
 #[test]

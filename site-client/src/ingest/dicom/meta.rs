@@ -1,10 +1,13 @@
 use std::io::{self, Cursor, Read};
 
+use super::guard::Inflate;
+
 /// The stream of a DICOM file, its meta group mended where widespread software breaks a rule that
-/// the parser insists on: application titles longer than 16 bytes are left out.
+/// the parser insists on: application titles longer than 16 bytes are left out. A deflated data set
+/// is inflated within limits, and its group says so.
 ///
 /// Returns nothing if the stream does not begin as a DICOM file does.
-pub(super) fn mended<R: Read>(mut file: R) -> io::Result<Option<impl Read>> {
+pub(super) fn mended<'a>(mut file: impl Read + 'a) -> io::Result<Option<Box<dyn Read + 'a>>> {
     let mut start = Vec::new();
     file.by_ref()
         .take(GROUP_START as u64)
@@ -12,49 +15,58 @@ pub(super) fn mended<R: Read>(mut file: R) -> io::Result<Option<impl Read>> {
     if start.get(PREAMBLE..PREAMBLE + 4) != Some(b"DICM") {
         return Ok(None);
     }
-    let length = match start.get(GROUP_START - 4..) {
-        Some(&[a, b, c, d]) if start[PREAMBLE + 4..].starts_with(&GROUP_LENGTH) => {
-            u32::from_le_bytes([a, b, c, d]).min(MAX_GROUP)
-        }
-        _ => 0,
-    };
     let mut group = Vec::new();
-    file.by_ref().take(length.into()).read_to_end(&mut group)?;
-    if group.len() == length as usize && length > 0 {
-        group = without_long_titles(&group);
+    let mut deflated = false;
+    if let Some(&[a, b, c, d]) = start.get(GROUP_START - 4..)
+        && start[PREAMBLE + 4..].starts_with(&GROUP_LENGTH)
+    {
+        let length = u32::from_le_bytes([a, b, c, d]).min(MAX_GROUP);
+        file.by_ref().take(length.into()).read_to_end(&mut group)?;
+        // The parser would reserve whatever length an element claims.
+        let walked = rewritten(&group).filter(|_| group.len() == length as usize);
+        (group, deflated) = walked.ok_or_else(|| {
+            let rule = "meta group: its elements do not fill its length";
+            io::Error::new(io::ErrorKind::InvalidData, rule)
+        })?;
         start[GROUP_START - 4..].copy_from_slice(&(group.len() as u32).to_le_bytes());
     }
-    Ok(Some(
-        Cursor::new(start).chain(Cursor::new(group)).chain(file),
-    ))
+    let head = Cursor::new(start).chain(Cursor::new(group));
+    let whole: Box<dyn Read + 'a> = if deflated {
+        Box::new(head.chain(Inflate::new(file)))
+    } else {
+        Box::new(head.chain(file))
+    };
+    Ok(Some(whole))
 }
 
-/// Drops the application titles (0002,0016) to (0002,0018) that are too long; whatever cannot be
-/// walked stays as it is, for the parser to refuse.
-fn without_long_titles(group: &[u8]) -> Vec<u8> {
+/// Drops the application titles (0002,0016) to (0002,0018) that are too long, and replaces the
+/// deflated transfer syntax (0002,0010) by the plain one. Returns whether the data set is deflated,
+/// or nothing if the group ends within an element.
+fn rewritten(group: &[u8]) -> Option<(Vec<u8>, bool)> {
     let mut kept = Vec::with_capacity(group.len());
+    let mut deflated = false;
     let mut rest = group;
     while let &[g0, g1, e0, e1, v0, v1, l0, l1, ..] = rest {
-        let long_form = [b"OB", b"UN", b"OW", b"SQ", b"UT"].contains(&&[v0, v1]);
+        let long_form = LONG_FORM.contains(&&[v0, v1]);
         let size = if long_form {
-            let Some(&[a, b, c, d]) = rest.get(8..12) else {
-                break;
+            let &[a, b, c, d] = rest.get(8..12)? else {
+                return None;
             };
             12_usize.saturating_add(u32::from_le_bytes([a, b, c, d]) as usize)
         } else {
             8 + usize::from(u16::from_le_bytes([l0, l1]))
         };
-        let Some(element) = rest.get(..size) else {
-            break;
-        };
+        let element = rest.get(..size)?;
         let title = [g0, g1] == [2, 0] && matches!([e0, e1], [0x16..=0x18, 0]);
-        if !(title && size > 8 + LONGEST_TITLE) {
+        if element == DEFLATED {
+            deflated = true;
+            kept.extend_from_slice(&INFLATED);
+        } else if !(title && size > 8 + LONGEST_TITLE) {
             kept.extend_from_slice(element);
         }
         rest = &rest[size..];
     }
-    kept.extend_from_slice(rest);
-    kept
+    rest.is_empty().then_some((kept, deflated))
 }
 
 /// Bytes before the letters DICM.
@@ -64,8 +76,17 @@ const PREAMBLE: usize = 128;
 const GROUP_LENGTH: [u8; 8] = [2, 0, 0, 0, b'U', b'L', 4, 0];
 const GROUP_START: usize = PREAMBLE + 4 + GROUP_LENGTH.len() + 4;
 
-/// No meta group is larger; one that says so is left to the parser.
+/// Value representations with a length of four bytes (PS3.5 7.1.2).
+const LONG_FORM: [&[u8; 2]; 13] = [
+    b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV",
+];
+
+/// No meta group is larger.
 const MAX_GROUP: u32 = 1 << 16;
+
+/// The transfer syntax of a deflated data set, and of the same inflated: explicit, little endian.
+const DEFLATED: [u8; 30] = *b"\x02\0\x10\0UI\x16\x001.2.840.10008.1.2.1.99";
+const INFLATED: [u8; 28] = *b"\x02\0\x10\0UI\x14\x001.2.840.10008.1.2.1\0";
 
 /// Of a value representation AE (PS3.5 6.2).
 const LONGEST_TITLE: usize = 16;

@@ -1,34 +1,30 @@
-use std::fs::File;
-use std::io::BufReader;
+use std::borrow::Cow;
 use std::path::Path;
 
 use dicom_object::DefaultDicomObject;
 use dicom_pixeldata::PixelDecoder;
 use hayro_jpeg2000::{DecodeSettings, DecoderContext, Image};
 
-use super::slice::{first_line, open};
+use super::slice::{Origin, first_line, open};
 use super::{Reason, Slice, tags};
 
 /// Decodes the stored values of some slices of one file, in the order given.
 pub(super) fn decode_file(path: &Path, slices: &[&Slice]) -> Result<Vec<Vec<i32>>, Reason> {
-    let file = File::open(path).map_err(|error| Reason::Unreadable {
-        problem: error.to_string(),
-    })?;
-    let object = open(BufReader::new(file), None)?;
+    let object = open(Origin::File(path), None)?;
     slices.iter().map(|slice| decode(&object, slice)).collect()
 }
 
 fn decode(object: &DefaultDicomObject, slice: &Slice) -> Result<Vec<i32>, Reason> {
     let uid = object.meta().transfer_syntax().trim_end_matches('\0');
     let words = match uid {
-        IMPLICIT_LE | EXPLICIT_LE | DEFLATED_LE | EXPLICIT_BE => native(object, slice)?,
+        IMPLICIT_LE | EXPLICIT_LE | EXPLICIT_BE => native(object, slice)?,
         "1.2.840.10008.1.2.4.57" | "1.2.840.10008.1.2.4.70" => {
-            refuse_restart_markers(fragment(object, slice.frame)?)?;
+            refuse_restart_markers(&coded(object, slice.frame)?)?;
             library(object, slice)?
         }
         RLE | "1.2.840.10008.1.2.4.50" | "1.2.840.10008.1.2.4.51" => library(object, slice)?,
         "1.2.840.10008.1.2.4.90" | "1.2.840.10008.1.2.4.91" => {
-            return jpeg_2000(fragment(object, slice.frame)?, slice);
+            return jpeg_2000(&coded(object, slice.frame)?, slice);
         }
         _ => {
             return Err(Reason::TransferSyntax {
@@ -78,7 +74,7 @@ fn native(object: &DefaultDicomObject, slice: &Slice) -> Result<Vec<u16>, Reason
 
 /// RLE and JPEG by dicom-rs.
 fn library(object: &DefaultDicomObject, slice: &Slice) -> Result<Vec<u16>, Reason> {
-    refuse_other_size(fragment(object, slice.frame)?, slice)?;
+    refuse_other_size(&coded(object, slice.frame)?, slice)?;
     let decoded = object
         .decode_pixel_data_frame(slice.frame)
         .map_err(|error| Reason::Decode {
@@ -151,8 +147,8 @@ fn value(word: u16, slice: &Slice) -> i32 {
     }
 }
 
-/// The compressed bytes of a frame; one fragment each, as every scanner writes them.
-fn fragment(object: &DefaultDicomObject, frame: u32) -> Result<&[u8], Reason> {
+/// The compressed bytes of a frame: all fragments of a single one, else one fragment for each.
+fn coded(object: &DefaultDicomObject, frame: u32) -> Result<Cow<'_, [u8]>, Reason> {
     let fragments = object
         .get(tags::PIXEL_DATA)
         .ok_or(Reason::Missing {
@@ -163,10 +159,18 @@ fn fragment(object: &DefaultDicomObject, frame: u32) -> Result<&[u8], Reason> {
         .ok_or_else(|| Reason::Decode {
             problem: "no fragments in a compressed object".into(),
         })?;
-    let fragment = fragments.get(frame as usize).map(Vec::as_slice);
-    fragment.ok_or_else(|| Reason::Decode {
-        problem: format!("no fragment for frame {frame}"),
-    })
+    let frames = object.get(tags::NUMBER_OF_FRAMES);
+    let frames = frames.and_then(|frames| frames.to_int::<usize>().ok());
+    match (frames.unwrap_or(1), fragments) {
+        (1, [single]) => Ok(Cow::Borrowed(single)),
+        (1, [_, ..]) => Ok(Cow::Owned(fragments.concat())),
+        (frames, _) => match fragments.get(frame as usize) {
+            Some(fragment) if frames == fragments.len() => Ok(Cow::Borrowed(fragment)),
+            _ => Err(Reason::Decode {
+                problem: format!("{} fragments for {frames} frames", fragments.len()),
+            }),
+        },
+    }
 }
 
 /// The JPEG decoder forgets to reset its predictor at restart markers and would band the picture.
@@ -245,7 +249,6 @@ pub(super) fn transfer_syntax_name(uid: &str) -> &'static str {
 
 const IMPLICIT_LE: &str = "1.2.840.10008.1.2";
 const EXPLICIT_LE: &str = "1.2.840.10008.1.2.1";
-const DEFLATED_LE: &str = "1.2.840.10008.1.2.1.99";
 const EXPLICIT_BE: &str = "1.2.840.10008.1.2.2";
 const RLE: &str = "1.2.840.10008.1.2.5";
 

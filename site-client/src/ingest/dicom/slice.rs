@@ -1,10 +1,12 @@
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::{panic, thread};
 
 use dicom_object::file::ReadPreamble;
 use dicom_object::{DefaultDicomObject, InMemDicomObject, OpenFileOptions, ReadError, Tag};
 
+use super::guard::{Counted, Limit};
 use super::meta::mended;
 use super::pixels::transfer_syntax_name;
 use super::{Reason, tags};
@@ -92,10 +94,7 @@ impl std::fmt::Debug for Patient {
 /// # Errors
 /// Why the file holds none.
 pub fn read_slices(path: &Path) -> Result<Vec<Slice>, Reason> {
-    let file = File::open(path).map_err(|error| Reason::Unreadable {
-        problem: error.to_string(),
-    })?;
-    slices(path, &open(BufReader::new(file), Some(tags::PIXEL_DATA))?)
+    slices(path, &open(Origin::File(path), Some(tags::PIXEL_DATA))?)
 }
 
 /// The slices of one file's bytes, named by `path`.
@@ -103,30 +102,99 @@ pub fn read_slices(path: &Path) -> Result<Vec<Slice>, Reason> {
 /// # Errors
 /// As [`read_slices`].
 pub fn read_bytes(path: &Path, bytes: &[u8]) -> Result<Vec<Slice>, Reason> {
-    slices(path, &open(bytes, Some(tags::PIXEL_DATA))?)
+    slices(path, &open(Origin::Bytes(bytes), Some(tags::PIXEL_DATA))?)
+}
+
+/// Where a file's bytes are.
+#[derive(Clone, Copy)]
+pub(super) enum Origin<'a> {
+    Bytes(&'a [u8]),
+    File(&'a Path),
+}
+
+impl<'a> Origin<'a> {
+    fn reader(self) -> Result<Box<dyn Read + 'a>, Reason> {
+        Ok(match self {
+            Self::Bytes(bytes) => Box::new(bytes),
+            Self::File(path) => Box::new(BufReader::new(File::open(path).map_err(unreadable)?)),
+        })
+    }
 }
 
 /// Parses a file, whole or up to a tag.
-pub(super) fn open(file: impl Read, until: Option<Tag>) -> Result<DefaultDicomObject, Reason> {
-    let file = mended(file)
-        .map_err(|error| Reason::Unreadable {
-            problem: error.to_string(),
-        })?
+pub(super) fn open(origin: Origin<'_>, until: Option<Tag>) -> Result<DefaultDicomObject, Reason> {
+    match parse(origin, until, FEW_ITEMS) {
+        // Multi-frame objects have many items. The parser recurses into them, so it gets a stack
+        // that is deep enough if they should all lie in one another.
+        Err(Refusal::Limit(Limit::Items(_))) => thread::scope(|scope| {
+            let parse = || parse(origin, until, MANY_ITEMS);
+            let thread = thread::Builder::new().stack_size(DEEP_STACK);
+            let thread = thread.spawn_scoped(scope, parse).map_err(unreadable)?;
+            let parsed = thread.join();
+            parsed
+                .unwrap_or_else(|panic| panic::resume_unwind(panic))
+                .map_err(Refusal::reason)
+        }),
+        parsed => parsed.map_err(Refusal::reason),
+    }
+}
+
+/// Why a file is not parsed.
+enum Refusal {
+    Limit(Limit),
+    Reason(Reason),
+}
+
+impl Refusal {
+    fn reason(self) -> Reason {
+        match self {
+            Self::Limit(limit) => Reason::Unreadable {
+                problem: limit.to_string(),
+            },
+            Self::Reason(reason) => reason,
+        }
+    }
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self::Reason(reason)
+    }
+}
+
+fn parse(
+    origin: Origin<'_>,
+    until: Option<Tag>,
+    most_items: usize,
+) -> Result<DefaultDicomObject, Refusal> {
+    let file = mended(origin.reader()?)
+        .map_err(unreadable)?
         .ok_or(Reason::NotDicom)?;
+    let file = Counted::new(file, most_items);
     let options = OpenFileOptions::new().read_preamble(ReadPreamble::Always);
     let options = match until {
         Some(tag) => options.read_until(tag),
         None => options.read_all(),
     };
     options.from_reader(file).map_err(|error| match error {
-        ReadError::ReadUnrecognizedTransferSyntax { uid, .. } => Reason::TransferSyntax {
-            name: transfer_syntax_name(&uid),
-            uid,
-        },
-        error => Reason::Unreadable {
-            problem: first_line(&error),
+        ReadError::ReadUnrecognizedTransferSyntax { uid, .. } => {
+            let name = transfer_syntax_name(&uid);
+            Refusal::Reason(Reason::TransferSyntax { name, uid })
+        }
+        error => match Limit::behind(&error) {
+            Some(limit) => Refusal::Limit(limit),
+            None => {
+                let problem = first_line(&error);
+                Refusal::Reason(Reason::Unreadable { problem })
+            }
         },
     })
+}
+
+fn unreadable(error: std::io::Error) -> Reason {
+    Reason::Unreadable {
+        problem: error.to_string(),
+    }
 }
 
 /// An error's own words, without its sources: those may quote the data.
@@ -211,9 +279,22 @@ fn slices(path: &Path, object: &DefaultDicomObject) -> Result<Vec<Slice>, Reason
             });
         }
         let rescale = tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE;
-        let slope = groups.number(rescale, tags::RESCALE_SLOPE).unwrap_or(1.0);
-        let intercept = groups.number(rescale, tags::RESCALE_INTERCEPT);
+        let slope = groups.number(rescale, tags::RESCALE_SLOPE, "RescaleSlope")?;
+        let slope = slope.unwrap_or(1.0);
+        if slope == 0.0 {
+            return Err(Reason::Invalid {
+                attribute: "RescaleSlope",
+                found: slope.to_string(),
+                expected: "other than 0",
+            });
+        }
+        let intercept = groups.number(rescale, tags::RESCALE_INTERCEPT, "RescaleIntercept")?;
         let intercept = required(intercept, "RescaleIntercept")?;
+        let thickness_mm = groups.number(
+            tags::PIXEL_MEASURES_SEQUENCE,
+            tags::SLICE_THICKNESS,
+            "SliceThickness",
+        )?;
         let directions = [unit([rx, ry, rz])?, unit([cx, cy, cz])?];
         Ok(Slice {
             path: path.to_owned(),
@@ -226,7 +307,7 @@ fn slices(path: &Path, object: &DefaultDicomObject) -> Result<Vec<Slice>, Reason
             slope,
             intercept,
             coding,
-            thickness_mm: groups.number(tags::PIXEL_MEASURES_SEQUENCE, tags::SLICE_THICKNESS),
+            thickness_mm,
             number: number.saturating_add(i32::try_from(frame).unwrap_or(i32::MAX)),
             acquisition: acquisition.clone(),
             patient: patient.clone(),
@@ -287,22 +368,43 @@ struct Groups<'a> {
 }
 
 impl Groups<'_> {
-    fn values(&self, sequence: Tag, tag: Tag) -> Option<Vec<f64>> {
+    /// The numbers of an attribute; none if it is absent or empty.
+    fn values(
+        &self,
+        sequence: Tag,
+        tag: Tag,
+        attribute: &'static str,
+    ) -> Result<Option<Vec<f64>>, Reason> {
         let grouped = [self.frame, self.shared]
             .into_iter()
             .flatten()
             .find_map(|group| group.get(sequence)?.items()?.first()?.get(tag));
-        grouped
-            .or_else(|| self.object.get(tag))?
-            .to_multi_float64()
-            .ok()
+        let Some(element) = grouped.or_else(|| self.object.get(tag)) else {
+            return Ok(None);
+        };
+        let values = element.to_multi_float64().map_err(|_| Reason::Invalid {
+            attribute,
+            found: "no number".to_owned(),
+            expected: "numbers",
+        })?;
+        Ok((!values.is_empty()).then_some(values))
     }
 
-    fn number(&self, sequence: Tag, tag: Tag) -> Option<f64> {
-        self.values(sequence, tag)?
-            .first()
-            .copied()
-            .filter(|x| x.is_finite())
+    fn number(
+        &self,
+        sequence: Tag,
+        tag: Tag,
+        attribute: &'static str,
+    ) -> Result<Option<f64>, Reason> {
+        match self.values(sequence, tag, attribute)?.as_deref() {
+            Some(&[number, ..]) if !number.is_finite() => Err(Reason::Invalid {
+                attribute,
+                found: number.to_string(),
+                expected: "a finite number",
+            }),
+            Some(&[number, ..]) => Ok(Some(number)),
+            _ => Ok(None),
+        }
     }
 
     fn numbers<const N: usize>(
@@ -311,7 +413,7 @@ impl Groups<'_> {
         tag: Tag,
         attribute: &'static str,
     ) -> Result<[f64; N], Reason> {
-        let values = required(self.values(sequence, tag), attribute)?;
+        let values = required(self.values(sequence, tag, attribute)?, attribute)?;
         <[f64; N]>::try_from(values.as_slice())
             .ok()
             .filter(|values| values.iter().all(|x| x.is_finite()))
@@ -415,5 +517,14 @@ fn items(object: &InMemDicomObject, tag: Tag) -> &[InMemDicomObject] {
 fn required<T>(value: Option<T>, attribute: &'static str) -> Result<T, Reason> {
     value.ok_or(Reason::Missing { attribute })
 }
+
+/// Items that a thread's usual stack bears in one another; a single slice has a handful.
+const FEW_ITEMS: usize = 256;
+
+/// Items of multi-frame objects: some seven for each of 2,000 frames.
+const MANY_ITEMS: usize = 1 << 14;
+
+/// The parser takes at most some 2 KiB per level.
+const DEEP_STACK: usize = MANY_ITEMS * (8 << 10);
 
 const MEDIA_DIRECTORY: &str = "1.2.840.10008.1.3.10";

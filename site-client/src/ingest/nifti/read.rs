@@ -70,7 +70,7 @@ impl Nifti {
     /// The scan in HU, axes to the right, anterior and superior.
     ///
     /// # Errors
-    /// [`NiftiError::NotFinite`] if a voxel is NaN or infinite.
+    /// [`NiftiError::NotFinite`] if a voxel is NaN or infinite, also after scaling.
     pub fn to_ras(&self) -> Result<Volume, NiftiError> {
         self.to_volume(Orientation::of(&self.header.affine))
     }
@@ -78,7 +78,7 @@ impl Nifti {
     /// The scan in HU, axes as stored.
     ///
     /// # Errors
-    /// [`NiftiError::NotFinite`] if a voxel is NaN or infinite.
+    /// [`NiftiError::NotFinite`] if a voxel is NaN or infinite, also after scaling.
     pub fn as_stored(&self) -> Result<Volume, NiftiError> {
         self.to_volume(Orientation {
             from_axis: [0, 1, 2],
@@ -89,7 +89,7 @@ impl Nifti {
     /// HU in the stored order, axis 0 contiguous.
     ///
     /// # Errors
-    /// [`NiftiError::NotFinite`] if a voxel is NaN or infinite.
+    /// [`NiftiError::NotFinite`] if a voxel is NaN or infinite, also after scaling.
     pub fn stored_hu(&self) -> Result<Vec<f32>, NiftiError> {
         // Reversing the axes of a row-major copy makes axis 0 contiguous.
         let reversed = Orientation {
@@ -112,7 +112,11 @@ impl Nifti {
             Stored::U32(v) => self.gather(v, orientation, f64::from),
             Stored::U64(v) => self.gather(v, orientation, |x| x as f64),
         };
-        if matches!(self.voxels, Stored::F32(_) | Stored::F64(_)) {
+        let Header {
+            slope, intercept, ..
+        } = self.header;
+        let scaled = (slope, intercept) != (1.0, 0.0);
+        if scaled || matches!(self.voxels, Stored::F32(_) | Stored::F64(_)) {
             let count = voxels.par_iter().filter(|hu| !hu.is_finite()).count();
             if count > 0 {
                 return Err(NiftiError::NotFinite { count });

@@ -5,22 +5,23 @@ use super::super::plot::{DotSeries, Dots};
 use super::super::study::{Model, Study};
 use crate::evaluate::MACRO;
 
-/// One figure per varied setting; models are alike otherwise.
+/// One figure per varied setting; models are like the one of interest otherwise.
 pub(in crate::report) fn ablation(study: &Study) -> Vec<Figure> {
     let channels = |model: &Model| model.info.channels;
     let patch = |model: &Model| model.info.patch;
     let figures = [
         figure(
             study,
-            channels,
             "fig-channels",
             "Input channels",
+            channels,
+            patch,
             |count| match count {
                 1 => "1 channel".to_owned(),
                 count => format!("{count} channels"),
             },
         ),
-        figure(study, patch, "fig-patch", "Patch size", |size| {
+        figure(study, "fig-patch", "Patch size", patch, channels, |size| {
             format!("patch {size}³ voxels")
         }),
     ];
@@ -29,23 +30,26 @@ pub(in crate::report) fn ablation(study: &Study) -> Vec<Figure> {
 
 fn figure(
     study: &Study,
-    setting: fn(&Model) -> Option<usize>,
     id: &str,
     title: &str,
+    setting: fn(&Model) -> Option<usize>,
+    other: fn(&Model) -> Option<usize>,
     name: fn(usize) -> String,
 ) -> Option<Figure> {
-    let mut values: Vec<usize> = study.models.iter().filter_map(setting).collect();
+    let reference = study.reference()?;
+    let alike = |model: &&Model| {
+        let (mine, theirs) = (&model.info, &reference.info);
+        mine.objective == theirs.objective
+            && mine.pretraining_fraction == theirs.pretraining_fraction
+            && (other(model).is_none() || other(model) == other(reference))
+    };
+    let models = || study.alike().filter(alike);
+    let mut values: Vec<usize> = models().filter_map(setting).collect();
     values.sort_unstable();
     values.dedup();
     if values.len() < 2 {
         return None;
     }
-    let full = |model: &&Model| {
-        model
-            .info
-            .pretraining_fraction
-            .is_none_or(|share| share >= 1.0)
-    };
     let panels: Vec<Dots> = study
         .sites()
         .iter()
@@ -53,7 +57,7 @@ fn figure(
             let mut rows = study.tasks();
             rows.push(MACRO.to_owned());
             let series = values.iter().enumerate().filter_map(|(style, &value)| {
-                let model = study.models.iter().filter(full).find(|model| {
+                let model = models().find(|model| {
                     setting(model) == Some(value)
                         && model
                             .trained_at

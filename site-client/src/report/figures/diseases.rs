@@ -58,15 +58,14 @@ pub(in crate::report) fn diseases(study: &Study) -> Vec<Figure> {
 pub(in crate::report) fn protocols(study: &Study) -> Vec<Figure> {
     let main = || study.main_models();
     let protocols = distinct(main().filter_map(|model| model.protocol.clone()));
-    let names = distinct(main().filter_map(|model| model.info.model.clone()));
+    let names = distinct(main().map(|model| model.name.clone()));
     let sites = study.sites();
     let mut tasks = study.tasks();
     tasks.push(MACRO.to_owned());
     let of = |name: &str, protocol: &str, site: &str, task: &str| {
         let model = main().find(|model| {
             let here = model.trained_at.as_deref().is_none_or(|at| at == site);
-            let named = model.info.model.as_deref() == Some(name);
-            named && here && model.protocol.as_deref() == Some(protocol)
+            model.name == name && here && model.protocol.as_deref() == Some(protocol)
         });
         model.and_then(|model| model.auc(site, task))
     };

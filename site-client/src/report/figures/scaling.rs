@@ -8,9 +8,8 @@ use crate::evaluate::MACRO;
 /// Mean over diseases at each site, then each disease at the first site.
 pub(in crate::report) fn scaling(study: &Study) -> Vec<Figure> {
     let models: Vec<&Model> = study
-        .models
-        .iter()
-        .filter(|model| model.info.pretraining_fraction.is_some())
+        .alike()
+        .filter(|model| model.info.pretraining_fraction.is_some() && !model.ablated)
         .collect();
     let mut fractions: Vec<f64> = models
         .iter()

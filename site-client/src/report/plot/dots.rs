@@ -72,7 +72,10 @@ impl Dots {
             .with_y_axis_max(rows as f64 + 0.5)
             .with_x_tick_step(step(high - low))
             .with_width(460.0)
-            .with_height(96.0 + rows as f64 * row_height);
+            // A lone row still leaves room for the legend.
+            .with_height(
+                (96.0 + rows as f64 * row_height).max(150.0 + 9.0 * self.series.len() as f64),
+            );
         for row in (0..rows).step_by(2) {
             let center = (rows - row) as f64;
             let region = ShadedRegion::horizontal(center - 0.5, center + 0.5)

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Classes, Phantoms, Source, phantom_tasks, stream};
+use core_model::phantom::{Disease, Sex};
+use rayon::prelude::*;
+
+use super::cohort::refuse_many;
+use super::{Classes, Phantoms, Reading, Source, Subset, phantom_tasks, stream};
 use crate::evaluate::{Part, Prediction};
 use crate::train::TrainError;
 
@@ -86,16 +90,20 @@ impl Labelled {
             patient: phantoms.patient_id(scan.patient).into(),
             scan: phantoms.id(index).into(),
             site: Some(Arc::clone(&site)),
-            manufacturer: None,
-            thickness: None,
-            sex: None,
+            manufacturer: Some(Arc::clone(&scan.manufacturer)),
+            // A double of what the table of scans would say: 0.6, not 0.600000023.
+            thickness: scan.thickness_mm.to_string().parse().ok(),
+            sex: Some(match scan.sex {
+                Sex::Female => "F".into(),
+                Sex::Male => "M".into(),
+            }),
             age: Some(f64::from(scan.age)),
             part: match stream(0, "part", &[scan.patient]) % 10 {
                 0 => Part::Test,
                 1 => Part::Validation,
                 _ => Part::Train,
             },
-            labels: core_model::phantom::Disease::ALL
+            labels: Disease::ALL
                 .iter()
                 .map(|disease| Some(scan.truth.diseases.contains(*disease)))
                 .collect(),
@@ -115,6 +123,40 @@ impl Labelled {
             source: wrap(self.source),
             ..self
         }
+    }
+
+    /// Without the labelled scans that cannot be read, each of which is named in the log.
+    ///
+    /// Reads every labelled scan once; with [`Memory`](super::Memory) below, not in vain.
+    ///
+    /// # Errors
+    ///
+    /// More than 1 % of the labelled scans cannot be read.
+    pub fn readable(self) -> Result<Self, TrainError> {
+        let labelled: Vec<usize> = (0..self.rows.len())
+            .filter(|scan| self.rows[*scan].labels.iter().any(Option::is_some))
+            .collect();
+        let read = |scan: &usize| {
+            let reason = self.source.load(*scan, Reading::Evaluation).err()?;
+            let id = self.source.id(*scan);
+            tracing::warn!(scan = id, reason, "a scan cannot be read: left out");
+            Some(*scan)
+        };
+        let unreadable: Vec<usize> = labelled.par_iter().filter_map(read).collect();
+        let ids = unreadable.iter().map(|scan| self.source.id(*scan));
+        refuse_many(ids, labelled.len())?;
+        if unreadable.is_empty() {
+            return Ok(self);
+        }
+        let kept: Vec<usize> = (0..self.rows.len())
+            .filter(|scan| !unreadable.contains(scan))
+            .collect();
+        let rows = kept.iter().map(|scan| self.rows[*scan].clone()).collect();
+        Ok(Self {
+            source: Arc::new(Subset::new(self.source, kept)),
+            tasks: self.tasks,
+            rows,
+        })
     }
 
     /// The same scans with other parts.

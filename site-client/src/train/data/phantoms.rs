@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use core_model::ct::{HEAD_WINDOWS, Window};
-use core_model::phantom::{Disease, Patient, Site, Truth};
+use core_model::phantom::{Disease, Patient, Sex, Site, Truth};
 use half::f16;
 use rayon::prelude::*;
 
-use super::{Source, Windowed};
+use super::{Reading, Source, Windowed};
 
 /// The first `patients` patients of a phantom site under one seed, sampled at model size.
 ///
@@ -31,6 +31,12 @@ pub struct PhantomScan {
     pub number: u32,
     /// Age of the patient, years.
     pub age: u8,
+    /// Sex of the patient.
+    pub sex: Sex,
+    /// Maker of the scanner.
+    pub manufacturer: Arc<str>,
+    /// Slice thickness, mm.
+    pub thickness_mm: f32,
     /// The truth.
     pub truth: Truth,
 }
@@ -41,11 +47,18 @@ impl Phantoms {
     pub fn new(site: Site, seed: u64, patients: u64, size: usize, channels: usize) -> Self {
         let scans = (0..patients).into_par_iter().flat_map_iter(|index| {
             let patient = Patient::draw(&site, seed, index);
-            (0..patient.scans()).map(move |number| PhantomScan {
-                patient: index,
-                number,
-                age: patient.age(),
-                truth: patient.truth(),
+            let site = &site;
+            (0..patient.scans()).map(move |number| {
+                let acquisition = patient.acquisition(site, number);
+                PhantomScan {
+                    patient: index,
+                    number,
+                    age: patient.age(),
+                    sex: patient.sex(),
+                    manufacturer: acquisition.machine.manufacturer.into(),
+                    thickness_mm: acquisition.thickness_mm,
+                    truth: patient.truth(),
+                }
             })
         });
         let scans = scans.collect();
@@ -89,7 +102,7 @@ impl Source for Phantoms {
         format!("{}-{number}", self.patient_id(patient))
     }
 
-    fn load(&self, scan: usize) -> Result<Arc<Windowed>, String> {
+    fn load(&self, scan: usize, _: Reading) -> Result<Arc<Windowed>, String> {
         let PhantomScan {
             patient, number, ..
         } = self.scans[scan];
@@ -147,9 +160,10 @@ mod tests {
         let site = Site::builtin("langone").unwrap();
         let phantoms = Phantoms::new(site, 3, 5, 16, 3);
         assert!(phantoms.len() >= 5);
-        let first = phantoms.load(0).unwrap();
-        assert_eq!(first, phantoms.load(0).unwrap());
-        assert_ne!(first, phantoms.load(phantoms.len() - 1).unwrap());
+        let load = |scan| phantoms.load(scan, Reading::Views);
+        let first = load(0).unwrap();
+        assert_eq!(first, load(0).unwrap());
+        assert_ne!(first, load(phantoms.len() - 1).unwrap());
         assert_eq!(first.values.len(), 3 * 16 * 16 * 16);
         assert!(
             first

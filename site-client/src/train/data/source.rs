@@ -46,6 +46,22 @@ impl Windowed {
     }
 }
 
+/// What a scan is read for: the published geometry differs between these three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// To cut views from (DINO): the largest volume, cubic but not of the model's size.
+    Views,
+    /// To train on as it is (MAE, fine-tuning): the model's size.
+    Training,
+    /// To be scored, or turned into features: the model's size.
+    Evaluation,
+}
+
+impl Reading {
+    /// How many there are.
+    const COUNT: usize = 3;
+}
+
 /// Scans by index.
 ///
 /// An index names the same scan for the life of the source, and loading it twice gives the same
@@ -62,19 +78,19 @@ pub trait Source: Debug + Send + Sync {
     /// Pseudonymous id of a scan, for messages about it.
     fn id(&self, scan: usize) -> String;
 
-    /// Reads a scan.
+    /// Reads a scan for a purpose.
     ///
     /// # Errors
     ///
     /// Why it cannot be read, in words.
-    fn load(&self, scan: usize) -> Result<Arc<Windowed>, String>;
+    fn load(&self, scan: usize, reading: Reading) -> Result<Arc<Windowed>, String>;
 }
 
 /// Keeps decoded scans in memory, first come, until a budget is spent.
 #[derive(Debug)]
 pub struct Memory {
     source: Arc<dyn Source>,
-    kept: Vec<OnceLock<Arc<Windowed>>>,
+    kept: Vec<[OnceLock<Arc<Windowed>>; Reading::COUNT]>,
     left: AtomicUsize,
 }
 
@@ -82,7 +98,7 @@ impl Memory {
     /// Keeps up to `mib` MiB of the scans of `source`.
     #[must_use]
     pub fn new(source: Arc<dyn Source>, mib: usize) -> Self {
-        let kept = (0..source.len()).map(|_| OnceLock::new()).collect();
+        let kept = (0..source.len()).map(|_| Default::default()).collect();
         Self {
             source,
             kept,
@@ -100,11 +116,12 @@ impl Source for Memory {
         self.source.id(scan)
     }
 
-    fn load(&self, scan: usize) -> Result<Arc<Windowed>, String> {
-        if let Some(kept) = self.kept[scan].get() {
+    fn load(&self, scan: usize, reading: Reading) -> Result<Arc<Windowed>, String> {
+        let place = &self.kept[scan][reading as usize];
+        if let Some(kept) = place.get() {
             return Ok(Arc::clone(kept));
         }
-        let loaded = self.source.load(scan)?;
+        let loaded = self.source.load(scan, reading)?;
         let bytes = size_of_val(loaded.values.as_slice());
         let spend = |left: usize| left.checked_sub(bytes);
         if self
@@ -113,7 +130,7 @@ impl Source for Memory {
             .is_ok()
         {
             // Another thread may have kept it meanwhile: the same values, counted twice.
-            drop(self.kept[scan].set(Arc::clone(&loaded)));
+            drop(place.set(Arc::clone(&loaded)));
         }
         Ok(loaded)
     }
@@ -143,8 +160,8 @@ impl Source for Subset {
         self.source.id(self.scans[scan])
     }
 
-    fn load(&self, scan: usize) -> Result<Arc<Windowed>, String> {
-        self.source.load(self.scans[scan])
+    fn load(&self, scan: usize, reading: Reading) -> Result<Arc<Windowed>, String> {
+        self.source.load(self.scans[scan], reading)
     }
 }
 
@@ -174,7 +191,7 @@ mod tests {
             format!("scan-{scan}")
         }
 
-        fn load(&self, scan: usize) -> Result<Arc<Windowed>, String> {
+        fn load(&self, scan: usize, _: Reading) -> Result<Arc<Windowed>, String> {
             self.0[scan].fetch_add(1, Ordering::SeqCst);
             let values = vec![f16::from_f32(scan as f32); 1 << 18];
             Ok(Arc::new(Windowed {
@@ -191,7 +208,10 @@ mod tests {
         let memory = Memory::new(Arc::<Counted>::clone(&source), 1);
         for _ in 0..2 {
             for scan in 0..4 {
-                assert_eq!(memory.load(scan).unwrap().values[0].to_f32(), scan as f32);
+                assert_eq!(
+                    memory.load(scan, Reading::Training).unwrap().values[0].to_f32(),
+                    scan as f32
+                );
             }
         }
         let reads: Vec<usize> = source.0.iter().map(|n| n.load(Ordering::SeqCst)).collect();

@@ -11,7 +11,7 @@ use core_model::vit::Vit;
 
 use super::finetuning::load_backbone;
 use super::loss::{tensor, to_host};
-use crate::train::data::{Labelled, Loader};
+use crate::train::data::{Labelled, Loader, Reading};
 use crate::train::plan::require_vit;
 use crate::train::{Plan, TrainError};
 
@@ -65,7 +65,7 @@ impl FeatureTable {
                 let chunk = &chunks[number as usize];
                 let mut values = Vec::new();
                 for scan in chunk {
-                    let volume = source.load(*scan).map_err(|reason| {
+                    let volume = source.load(*scan, Reading::Evaluation).map_err(|reason| {
                         TrainError::data(format!("scan {}: {reason}", source.id(*scan)))
                     })?;
                     values.extend(volume.to_f32());

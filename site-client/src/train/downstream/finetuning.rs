@@ -12,7 +12,7 @@ use core_model::state::{self, NamedTensor, StateDict};
 use super::learner::Learner;
 use super::loss::{loss, scores, targets, tensor};
 use super::network::Network;
-use crate::train::data::{Labelled, Loader, stream};
+use crate::train::data::{Labelled, Loader, Reading, stream};
 use crate::train::optimizer::{Optimizer, global};
 use crate::train::pretrain::light;
 use crate::train::{FinetuneConfig, Plan, TrainError};
@@ -174,6 +174,7 @@ impl Finetuning {
         &self,
         set: &Labelled,
         scans: &[usize],
+        reading: Reading,
         augmentation: Augmentation,
         place: u64,
     ) -> Loader<Result<Batch, TrainError>> {
@@ -187,7 +188,7 @@ impl Finetuning {
                 values: Vec::new(),
             };
             for (slot, scan) in batch.scans.iter().enumerate() {
-                let volume = source.load(*scan).map_err(|reason| {
+                let volume = source.load(*scan, reading).map_err(|reason| {
                     TrainError::data(format!("scan {}: {reason}", source.id(*scan)))
                 })?;
                 let draw = stream(seed, "fine-tuning", &[place, number, slot as u64]);
@@ -206,7 +207,7 @@ impl Learner for Finetuning {
             flip[0] = 0.0;
         }
         let augmentation = light(flip, config.shift);
-        let mut loader = self.batches(set, scans, augmentation, epoch);
+        let mut loader = self.batches(set, scans, Reading::Training, augmentation, epoch);
         let (mut sum, mut steps) = (0.0, 0.0);
         while let Some(batch) = loader.next() {
             let batch = batch?;
@@ -220,7 +221,7 @@ impl Learner for Finetuning {
     }
 
     fn scores(&self, set: &Labelled, scans: &[usize]) -> Result<Vec<f64>, TrainError> {
-        let mut loader = self.batches(set, scans, Augmentation::none(), 0);
+        let mut loader = self.batches(set, scans, Reading::Evaluation, Augmentation::none(), 0);
         let mut all = Vec::with_capacity(scans.len() * set.tasks().len());
         let network = self.network.valid();
         let device = self.device.clone().inner();

@@ -9,7 +9,7 @@ use half::f16;
 
 use super::*;
 use crate::evaluate::Part;
-use crate::train::data::{Labelled, LabelledScan, Source, Windowed, stream};
+use crate::train::data::{Labelled, LabelledScan, Reading, Source, Windowed, stream};
 use crate::train::{Config, Plan, Preset};
 
 /// Noise, with a bright corner in the scans that are positive.
@@ -29,7 +29,7 @@ impl Source for Corner {
         format!("scan-{scan}")
     }
 
-    fn load(&self, scan: usize) -> Result<Arc<Windowed>, String> {
+    fn load(&self, scan: usize, _: Reading) -> Result<Arc<Windowed>, String> {
         let voxel = |place: usize| {
             let noise = stream(6, "voxel", &[scan as u64, place as u64]) as f32 / u64::MAX as f32;
             let [i, j, k] = [place / 64 % 8, place / 8 % 8, place % 8];

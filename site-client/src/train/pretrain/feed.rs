@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::Objective;
 use crate::train::Plan;
-use crate::train::data::{Order, Source, Windowed, stream};
+use crate::train::data::{Order, Reading, Source, Windowed, stream};
 
 /// One pass of one device, prepared on the host.
 #[derive(Debug, Default)]
@@ -157,9 +157,13 @@ impl Feed {
     /// The scan of a sample, or the first readable one of a random sequence in its place.
     fn load(&self, sample: u64, batch: &mut Batch) -> Option<(usize, Arc<Windowed>)> {
         const ATTEMPTS: u64 = 50;
+        let reading = match self.recipe {
+            Recipe::Dino { .. } => Reading::Views,
+            Recipe::Mae { .. } => Reading::Training,
+        };
         let mut scan = self.order.visit(sample).scan;
         for attempt in 0..ATTEMPTS {
-            match self.source.load(scan) {
+            match self.source.load(scan, reading) {
                 Ok(volume) => return Some((scan, volume)),
                 Err(reason) => batch.skipped.push((scan, reason)),
             }

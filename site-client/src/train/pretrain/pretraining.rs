@@ -1,21 +1,26 @@
 //! Pre-training as an object that runs steps when told to.
 
-use burn::module::Module;
 use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Tensor, TensorData};
-use core_model::gradients::Gradients;
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use core_model::init::Init;
+use core_model::layers::Product;
 use core_model::ssl::dino::{Dino, DinoNet};
 use core_model::ssl::mae::Mae;
-use core_model::ssl::mask::Mask;
 use core_model::state::{self, Mismatch, StateDict};
 
 use super::feed::{Batch, View};
 use super::{Objective, Rates, Schedule};
+use crate::device::DeviceChoice;
 use crate::train::optimizer::{Optimizer, Pull, per_parameter};
 use crate::train::plan::require_vit;
 use crate::train::record::{Vitals, entropies, spread};
-use crate::train::{OptimizerKind, Plan, TrainError};
+use crate::train::{OptimizerKind, Plan, Precision, TrainError};
+use crate::weights::{self, Section};
+
+mod replicas;
+mod step;
+
+use replicas::Devices;
 
 /// A model in pre-training: parameters, optimizer moments and the global step.
 ///
@@ -27,7 +32,7 @@ use crate::train::{OptimizerKind, Plan, TrainError};
 pub struct Pretraining {
     plan: Plan,
     schedule: Schedule,
-    device: Device,
+    devices: Devices,
     network: Network,
     optimizer: Optimizer,
     step: u64,
@@ -80,7 +85,18 @@ impl Pretraining {
         let config = plan.config();
         require_vit(config, "pre-training")?;
         let device = device.clone().autodiff();
-        let mut init = Init::seeded(config.seed, &device);
+        let product = match config.pretrain.precision {
+            Precision::Float32 => Product::Float32,
+            Precision::Bfloat16 if device.supports_dtype(FloatDType::BF16) => Product::Bfloat16,
+            Precision::Bfloat16 => {
+                let reason = format!(
+                    "{}: has no bfloat16 matrix products; set pretrain.precision to float32",
+                    config.device
+                );
+                return Err(TrainError::Device { reason });
+            }
+        };
+        let mut init = Init::seeded(config.seed, &device).multiplying_in(product);
         let refused = |error: core_model::error::ConfigError| TrainError::config(error.to_string());
         let (network, betas, clip, decay_all) = match objective {
             Objective::Dino => {
@@ -106,11 +122,36 @@ impl Pretraining {
         Ok(Self {
             plan: plan.clone(),
             schedule,
-            device,
+            devices: Devices::one(device),
             network,
             optimizer,
             step: 0,
         })
+    }
+
+    /// Spreads the passes of each step over these devices too, each with a copy of the model
+    /// (data parallelism): the gradients are summed, and every step is the one that a single device
+    /// takes by accumulation.
+    ///
+    /// The running statistics of a head with batch norm are those of the first device's passes.
+    ///
+    /// # Errors
+    ///
+    /// Passes that the devices do not share evenly.
+    pub fn spread_over(&mut self, peers: &[Device]) -> Result<(), TrainError> {
+        let mut list = vec![self.devices.home().clone()];
+        list.extend(peers.iter().map(|device| device.clone().autodiff()));
+        if !self.passes().is_multiple_of(list.len() as u64) {
+            let (passes, devices) = (self.passes(), list.len());
+            return Err(TrainError::config(format!(
+                "pretrain.devices: must divide the passes of a step (global_batch / device_batch), \
+                 found {devices} devices for {passes} passes"
+            )));
+        }
+        let choice = self.plan.config().device.parse::<DeviceChoice>();
+        let collective = matches!(choice, Ok(DeviceChoice::Cuda(_)));
+        self.devices = Devices::several(list, collective);
+        Ok(())
     }
 
     /// What is optimized.
@@ -226,7 +267,7 @@ impl Pretraining {
                 return Err(TrainError::data(reason));
             }
             let data = TensorData::new(center.to_vec(), [prototypes]);
-            dino.center = Tensor::from_data(data, &self.device.clone().inner());
+            dino.center = Tensor::from_data(data, &self.devices.home().clone().inner());
         }
         Ok(())
     }
@@ -286,16 +327,11 @@ impl Pretraining {
     /// The backbone that fine-tuning starts from: the DINO teacher, or MAE's encoder.
     #[must_use]
     pub fn backbone(&self) -> StateDict {
-        let (state, prefix) = match &self.network {
-            Network::Dino(dino) => (state::state_dict(&dino.teacher), "backbone."),
-            Network::Mae(mae) => (state::state_dict(&**mae), ""),
+        let state = match &self.network {
+            Network::Dino(dino) => state::state_dict(&dino.teacher),
+            Network::Mae(mae) => state::state_dict(&**mae),
         };
-        let kept = |name: &str| !name.starts_with("decoder_") && name != "mask_token";
-        let strip = |(name, tensor): (String, _)| {
-            let name = name.strip_prefix(prefix)?.to_owned();
-            kept(&name).then_some((name, tensor))
-        };
-        state.into_iter().filter_map(strip).collect()
+        weights::backbone(state, Section::default()).tensors
     }
 
     /// One optimizer step on the passes of one global batch.
@@ -331,74 +367,6 @@ impl Pretraining {
 }
 
 impl Pretraining {
-    fn step_mae(
-        &mut self,
-        passes: Vec<Batch>,
-        total: usize,
-        rates: Rates,
-    ) -> Result<f64, TrainError> {
-        let Network::Mae(mae) = &mut self.network else {
-            unreachable!("checked by the caller")
-        };
-        let channels = self.plan.vit().channels;
-        let (tokens, ratio) = (self.plan.vit().patches(), self.plan.mae().mask_ratio);
-        let mut gradients = Accumulated::default();
-        for batch in passes {
-            let mask = Mask::from_noise(&batch.noise, tokens, ratio);
-            let scans = batch.scans.len();
-            let views = volumes(batch.views, scans, channels, &self.device);
-            let volume = views.into_iter().next().expect("MAE has one view");
-            let share = scans as f64 / total as f64;
-            let loss = mae.forward(volume, &mask).loss * share;
-            gradients.add(&**mae, loss, self.step)?;
-        }
-        let (loss, gradients) = gradients.finish();
-        let (lr, decay) = (rates.lr, rates.weight_decay);
-        **mae = self.optimizer.step((**mae).clone(), gradients, lr, decay);
-        Ok(loss)
-    }
-
-    fn step_dino(
-        &mut self,
-        passes: Vec<Batch>,
-        total: usize,
-        rates: Rates,
-    ) -> Result<f64, TrainError> {
-        let Network::Dino(dino) = &mut self.network else {
-            unreachable!("checked by the caller")
-        };
-        let channels = self.plan.vit().channels;
-        let global = self.plan.config().dino.global_views;
-        let before = dino.center.clone();
-        let mut after: Option<Tensor<1>> = None;
-        let mut gradients = Accumulated::default();
-        for batch in passes {
-            let scans = batch.scans.len();
-            let share = scans as f64 / total as f64;
-            let views = volumes(batch.views, scans, channels, &self.device);
-            // Every pass is judged by the same center, and moves it by its share.
-            dino.center = before.clone();
-            let loss = dino.forward(&views, global, rates.temperature) * share;
-            gradients.add(&dino.student, loss, self.step)?;
-            let moved = dino.center.clone() * share;
-            after = Some(match after {
-                Some(sum) => sum + moved,
-                None => moved,
-            });
-        }
-        dino.center = after.unwrap_or(before);
-        let (loss, mut gradients) = gradients.finish();
-        if rates.frozen {
-            gradients.drop_prefix("head.last_layer");
-        }
-        let (lr, decay) = (rates.lr, rates.weight_decay);
-        dino.student = self
-            .optimizer
-            .step(dino.student.clone(), gradients, lr, decay);
-        dino.update_teacher(rates.momentum);
-        Ok(loss)
-    }
-
     /// The collapse watch's figures on a batch; none for MAE.
     #[must_use]
     pub fn vitals(&self, batch: Batch) -> Option<Vitals> {
@@ -407,7 +375,7 @@ impl Pretraining {
         };
         let scans = batch.scans.len();
         let channels = self.plan.vit().channels;
-        let device = self.device.clone().inner();
+        let device = self.devices.home().clone().inner();
         let view = volumes(batch.views, scans, channels, &device)
             .into_iter()
             .next()?;
@@ -431,36 +399,6 @@ impl Pretraining {
             center_norm: squares.sqrt(),
             feature_std: spread(&to_host(features), dim),
         })
-    }
-}
-
-/// The summed gradients of the passes of one step.
-#[derive(Default)]
-struct Accumulated {
-    loss: f64,
-    gradients: Gradients,
-}
-
-impl Accumulated {
-    /// Adds a pass, its loss already scaled by its share of the step.
-    fn add<M: Module>(&mut self, module: &M, loss: Tensor<1>, step: u64) -> Result<(), TrainError> {
-        let value = f64::from(loss.clone().into_scalar::<f32>());
-        if !value.is_finite() {
-            return Err(TrainError::Diverged {
-                step: step + 1,
-                loss: value,
-                scans: Vec::new(),
-                checkpoint: None,
-            });
-        }
-        self.loss += value;
-        self.gradients
-            .accumulate(Gradients::of(module, loss.backward()));
-        Ok(())
-    }
-
-    fn finish(self) -> (f64, Gradients) {
-        (self.loss, self.gradients)
     }
 }
 

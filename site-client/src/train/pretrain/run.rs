@@ -230,19 +230,29 @@ pub fn pretraining_scans(set: &Labelled, fraction: f64) -> Arc<dyn Source> {
     Arc::new(Subset::new(Arc::clone(set.source()), scans))
 }
 
-/// File names in a run's folder.
-const CHECKPOINT: &str = "last.safetensors";
+/// Checkpoint in a run's folder.
+pub const CHECKPOINT: &str = "last.safetensors";
 const BACKBONE: &str = "backbone.safetensors";
 const CONFIG: &str = "config.toml";
 
 impl PretrainRun {
-    /// Trains to the end of the schedule, or until asked to stop.
+    /// Trains to the end of the schedule, or until asked to stop, on the first of `devices` with
+    /// the help of the others.
     ///
     /// # Errors
     ///
     /// See [`Pretraining::train`]; also a folder that cannot be written, a checkpoint that is
     /// missing or of another run.
-    pub fn execute(&self, source: Arc<dyn Source>, device: &Device) -> Result<Outcome, TrainError> {
+    ///
+    /// # Panics
+    ///
+    /// If there is no device.
+    pub fn execute(
+        &self,
+        source: Arc<dyn Source>,
+        devices: &[Device],
+    ) -> Result<Outcome, TrainError> {
+        let (device, peers) = devices.split_first().expect("at least one device");
         if source.is_empty() {
             return Err(TrainError::data(
                 "pre-training: no scans, expected at least one",
@@ -252,6 +262,7 @@ impl PretrainRun {
         let config = self.plan.config();
         let scans = source.len();
         let mut training = Pretraining::new(&self.plan, self.objective, scans, device)?;
+        training.spread_over(peers)?;
         let mut skipped = Skipped::default();
         let checkpoint = self.dir.join(CHECKPOINT);
         if self.resume {
@@ -487,6 +498,7 @@ fn same_run(config: &Config) -> Config {
     config.data.memory_mib = 0;
     config.pretrain.checkpoint_every = 1;
     config.pretrain.log_every = 1;
+    config.pretrain.devices = 1;
     config
 }
 

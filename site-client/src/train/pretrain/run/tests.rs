@@ -3,7 +3,7 @@ use half::f16;
 use tempfile::TempDir;
 
 use super::*;
-use crate::train::data::{Windowed, stream};
+use crate::train::data::{Reading, Windowed, stream};
 use crate::train::{Preset, pretrain::Batch};
 
 const OBJECTIVES: [Objective; 2] = [Objective::Dino, Objective::Mae];
@@ -25,7 +25,7 @@ impl Source for Synthetic {
         format!("scan-{scan}")
     }
 
-    fn load(&self, scan: usize) -> Result<Arc<Windowed>, String> {
+    fn load(&self, scan: usize, _: Reading) -> Result<Arc<Windowed>, String> {
         if self.unreadable.contains(&scan) {
             return Err("gzip: unexpected end of file".into());
         }
@@ -106,7 +106,7 @@ fn run(dir: &TempDir, objective: Objective, plan: &Plan, resume: bool, stop: &St
         resume,
         stop: stop.clone(),
     };
-    run.execute(scans(20), &device()).unwrap()
+    run.execute(scans(20), &[device()]).unwrap()
 }
 
 fn checkpoint(dir: &TempDir) -> Vec<u8> {
@@ -198,6 +198,12 @@ fn a_gradient_accumulated_over_passes_is_that_of_the_large_batch() {
         // which turns the rounding of a gradient that is zero by symmetry into a full step.
         let (whole_moments, part_moments) = (gradients(&whole), gradients(&parts));
         assert_eq!(whole_moments.len(), part_moments.len());
+        let largest = whole_moments.values().flat_map(|tensor| &tensor.values);
+        let largest = largest.fold(0.0f32, |most, value| most.max(value.abs()));
+        assert!(
+            largest > 1e-3,
+            "{objective:?}: nothing to compare, {largest}"
+        );
         for (name, tensor) in &whole_moments {
             for (a, b) in tensor.values.iter().zip(&part_moments[name].values) {
                 assert!((a - b).abs() < 1e-5, "{objective:?} {name}: {a} and {b}");
@@ -211,6 +217,41 @@ fn a_gradient_accumulated_over_passes_is_that_of_the_large_batch() {
         for (a, b) in centers {
             assert!((a - b).abs() < 1e-6, "center: {a} and {b}");
         }
+    }
+}
+
+#[test]
+fn a_step_spread_over_devices_is_the_step_of_one_bit_for_bit() {
+    for objective in OBJECTIVES {
+        let plan = plan(&["dino.device_batch=2", "mae.device_batch=2"]);
+        let feed = Feed::new(&plan, objective, scans(20));
+        let stepped = |peers: usize| {
+            let mut training = Pretraining::new(&plan, objective, 20, &device()).unwrap();
+            let peers: Vec<Device> = (0..peers).map(|_| device()).collect();
+            training.spread_over(&peers).unwrap();
+            for step in 0..2 {
+                let passes = (0..3).map(|pass| feed.prepare(3 * step + pass)).collect();
+                training.step(passes).unwrap();
+            }
+            training
+        };
+        let (one, three) = (stepped(0), stepped(2));
+        let without_statistics = |training: &Pretraining| -> StateDict {
+            let parameters = training.parameters().into_iter();
+            parameters
+                .filter(|(name, _)| !name.contains("running_"))
+                .collect()
+        };
+        assert!(
+            without_statistics(&one) == without_statistics(&three),
+            "{objective:?}: parameters"
+        );
+        assert!(one.moments() == three.moments(), "{objective:?}: moments");
+        assert!(one.center() == three.center(), "{objective:?}: center");
+
+        let mut uneven = Pretraining::new(&plan, objective, 20, &device()).unwrap();
+        let error = uneven.spread_over(&[device()]).unwrap_err().to_string();
+        assert!(error.contains("2 devices for 3 passes"), "{error}");
     }
 }
 
@@ -318,7 +359,7 @@ fn a_loss_that_is_no_number_stops_the_run_with_step_scans_and_checkpoint() {
         stop: Stop::new(),
     };
     let error = run
-        .execute(Arc::new(source), &device())
+        .execute(Arc::new(source), &[device()])
         .unwrap_err()
         .to_string();
     assert!(
@@ -352,7 +393,7 @@ fn a_checkpoint_of_another_run_is_refused_with_the_difference() {
             resume,
             stop: Stop::new(),
         };
-        run.execute(source, &device()).unwrap_err().to_string()
+        run.execute(source, &[device()]).unwrap_err().to_string()
     };
     let (mae, dino) = (Objective::Mae, Objective::Dino);
     let again = attempt(mae, plan(&[]), false, scans(20));

@@ -1,0 +1,5 @@
+//! Federated training in one process, for studies and for tests of what federation computes.
+
+mod rehearsal;
+
+pub use rehearsal::{Member, Rehearsal, RehearsalError, RoundFacts};
