@@ -269,6 +269,8 @@ async fn site(arguments: &[String]) {
         let manifest = harness::manifest(blob, &identity);
         let blob = store.blob(blob.digest).unwrap();
         send_blob(&link, &blob, &manifest, |_| {}).await.unwrap();
+        // The coordinator ends it. A process that is gone before would leave it waiting.
+        link.ended().await;
     }
     println!("{}", gauge::cpu_seconds() - cpu);
 }

@@ -185,7 +185,7 @@ impl Bucket {
     /// If the object store fails.
     pub async fn digests(&self) -> Result<BTreeSet<Digest>, BucketError> {
         let objects = self.objects().await?;
-        Ok(objects.iter().filter_map(|object| name(object)).collect())
+        Ok(objects.iter().filter_map(name).collect())
     }
 
     /// Removes every blob that nobody refers to. Objects that are not blobs stay.

@@ -6,20 +6,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// How many from each address that has any.
+type UnderWay = Mutex<HashMap<IpAddr, usize>>;
+
 /// Handshakes under way: bounded in all, and a quarter of it for one proven address. Somebody who
 /// opens them and says no more thus keeps nobody else out.
 #[derive(Clone, Debug)]
 pub(super) struct Handshakes {
     all: Arc<Semaphore>,
     most: usize,
-    under_way: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    under_way: Arc<UnderWay>,
 }
 
 /// One handshake under way, until dropped.
 #[derive(Debug)]
 pub(super) struct Handshake {
     _one_of_all: OwnedSemaphorePermit,
-    share: Option<(Arc<Mutex<HashMap<IpAddr, usize>>>, IpAddr)>,
+    share: Option<(Arc<UnderWay>, IpAddr)>,
 }
 
 impl Handshakes {
@@ -79,7 +82,7 @@ impl Drop for Handshake {
     }
 }
 
-fn lock(under_way: &Mutex<HashMap<IpAddr, usize>>) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+fn lock(under_way: &UnderWay) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
     under_way.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
