@@ -11,7 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
     read::<Launch>(bytes);
 });
 
-fn read<T: Statement>(bytes: &[u8]) {
+fn read<T: Statement + 'static>(bytes: &[u8]) {
     let Ok(signed) = Signed::<T>::from_bytes(bytes) else {
         return;
     };

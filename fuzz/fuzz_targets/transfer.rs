@@ -21,11 +21,16 @@ fuzz_target!(|bytes: &[u8]| {
     while let Some((&event, after)) = rest.split_first() {
         rest = after;
         match event % 6 {
-            0 => OUTLINE.pages().for_each(|page| drop(receiver.page(&page))),
+            0 => {
+                for page in OUTLINE.pages() {
+                    let _ = receiver.page(&page);
+                }
+            }
             1 => receiver.restart(),
             2 | 3 => {
-                let chunk = u64::from(event >> 3);
-                let range = OUTLINE.blob().range(chunk);
+                // The third is none.
+                let chunk = u64::from(event / 6 % 3);
+                let range = OUTLINE.blob().range(chunk % 2);
                 let mut bytes = BLOB[range.start as usize..range.end as usize].to_vec();
                 if let (3, Some(first)) = (event % 6, bytes.first_mut()) {
                     *first ^= 1;
@@ -40,9 +45,15 @@ fuzz_target!(|bytes: &[u8]| {
                 let (frame, after) = rest.split_at(rest.len().min(64));
                 rest = after;
                 match codec::decode(frame) {
-                    Ok(Message::OutlinePage(page)) => drop(receiver.page(&page)),
-                    Ok(Message::Have(have)) => drop(sender.have(&have.chunks)),
-                    Ok(Message::Resend(resend)) => drop(sender.resend(resend.chunk)),
+                    Ok(Message::OutlinePage(page)) => {
+                        let _ = receiver.page(&page);
+                    }
+                    Ok(Message::Have(have)) => {
+                        let _ = sender.have(&have.chunks);
+                    }
+                    Ok(Message::Resend(resend)) => {
+                        let _ = sender.resend(resend.chunk);
+                    }
                     _ => {}
                 }
             }
