@@ -9,7 +9,7 @@ use serde_json::Value;
 const ARROWS: &[(&str, &[&str])] = &[
     ("certs", &["protocol"]),
     ("coordinator", &["certs", "protocol", "transport"]),
-    ("core-model", &[]),
+    ("core-model", &["kernels"]),
     (
         "fmct-demo",
         &[
@@ -22,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("fmct-tests", &[]),
+    ("kernels", &[]),
     ("protocol", &[]),
     (
         "site-client",
@@ -35,6 +36,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("certs", &["burn", "tokio", "quinn"]),
     ("coordinator", &["burn", "burn-store", "bincode"]),
     ("core-model", &["burn-flex", "tokio", "nifti", "bincode"]),
+    ("kernels", &["tokio"]),
     ("protocol", &["burn", "tokio", "quinn", "rustls", "jiff"]),
     ("site-client", &["bincode"]),
     ("transport", &["burn", "bincode"]),

@@ -18,6 +18,7 @@ mod faults;
 mod hub;
 mod scene;
 mod site;
+mod verdict;
 mod world;
 
 use faults::Faults;
@@ -87,6 +88,13 @@ fn a_run_that_ended_while_sites_were_away_is_told_to_them() {
     for seed in [9, 16] {
         simulate(seed);
     }
+}
+
+/// The coordinator's storage was full when a site's last update came, and the link lived on: the site
+/// waited for its next link, which never came, so nobody ever told it whether its update counts.
+#[test]
+fn an_update_that_found_the_storage_full_is_sent_again_over_the_same_link() {
+    simulate(237);
 }
 
 const SEEDS: u64 = 1000;

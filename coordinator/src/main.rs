@@ -1,13 +1,13 @@
 //! `fmct-coordinator`: founds a consortium, launches rounds, aggregates, proves what happened.
 
 mod commands;
-mod logging;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use commands::Command;
+use transport::logging;
 
 /// Founds a consortium, approves its sites, launches training rounds and proves what happened.
 ///

@@ -4,20 +4,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use coordinator::service::{Overview, RunOverview, SiteOverview};
 use coordinator::web;
-use protocol::message::Doing;
-use protocol::{Digest, Round, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 #[path = "page/browser.rs"]
 mod browser;
+#[path = "page/overview.rs"]
+mod overview;
 
 use browser::Browser;
+use overview::overview;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_shows_the_run_and_follows_it_live() {
@@ -27,7 +26,7 @@ async fn the_page_shows_the_run_and_follows_it_live() {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (overview, shown) = watch::channel(Arc::new(overview(2, 3)));
+    let (show, shown) = watch::channel(Arc::new(overview(2, 3)));
     let token = "a token of the test".to_owned();
     tokio::spawn(web::serve(
         listener,
@@ -55,7 +54,7 @@ async fn the_page_shows_the_run_and_follows_it_live() {
             assert!(text.contains(expected), "{expected}: not in\n{text}");
         }
         // Nobody touches the browser: the page hears of it by itself.
-        overview.send_replace(Arc::new(self::overview(3, 7)));
+        show.send_replace(Arc::new(overview(3, 7)));
         let text = page.text_with("round 3 of 5");
         assert!(text.contains("7 of 10"), "{text}");
         // A name is text, never markup.
@@ -63,41 +62,4 @@ async fn the_page_shows_the_run_and_follows_it_live() {
     })
     .await
     .unwrap();
-}
-
-fn overview(round: u32, done: u64) -> Overview {
-    let site = |connected, evaluates_only, refused| SiteOverview {
-        evaluates_only,
-        connected,
-        since: Some(Timestamp(1000)),
-        heard: Some(Timestamp(2000)),
-        doing: Doing::Training,
-        done,
-        total: 10,
-        awaited: "its update".to_owned(),
-        refused,
-    };
-    let refused = Some((Round(1), "storage is full".to_owned()));
-    let run = RunOverview {
-        run: "headct".to_owned(),
-        plan: Digest::of(b"plan"),
-        strategy: "fedavg",
-        phase: "training".to_owned(),
-        round: Round(round),
-        rounds: 5,
-        step: 40,
-        model: Digest::of(b"model"),
-        quorum: 1,
-        deadline: None,
-        sites: BTreeMap::from([
-            ("harbor".to_owned(), site(false, true, None)),
-            ("north".to_owned(), site(true, false, refused)),
-        ]),
-        history: Vec::new(),
-    };
-    Overview {
-        at: Timestamp(5000),
-        run: Some(run),
-        errors: vec![(Timestamp(4000), "<b>disk failed</b>".to_owned())],
-    }
 }

@@ -5,7 +5,7 @@ use burn::tensor::module::linear;
 use burn::tensor::{FloatDType, Tensor, assert_shape};
 
 use crate::init::Init;
-use crate::kernels::layer_norm;
+use kernels::layer_norm;
 
 /// Affine map `x W + b`.
 ///

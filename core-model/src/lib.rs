@@ -1,6 +1,5 @@
 //! The science of FM-CT: volumes, preprocessing, views, the 3-D vision transformer, DINO, MAE,
-//! probes, baselines, phantoms, schedules and metrics. Names no backend but for a few kernels,
-//! opens no file.
+//! probes, baselines, phantoms, schedules and metrics. Names no backend, opens no file.
 
 pub mod adamw;
 pub mod attention;
@@ -10,7 +9,6 @@ pub mod error;
 pub mod gradients;
 pub mod heads;
 pub mod init;
-mod kernels;
 pub mod layers;
 pub mod metrics;
 pub mod phantom;

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ConfigError;
 use crate::init::Init;
-use crate::kernels::{attention, gelu};
 use crate::layers::{LayerNorm, Linear, Product};
 use crate::pos_embed;
+use kernels::{attention, gelu};
 
 /// Shape of a [`Vit`], not yet checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

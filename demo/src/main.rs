@@ -131,7 +131,7 @@ fn main() -> ExitCode {
         None => show::run(&cli.options),
         Some(part) => {
             process::stop_with_parent();
-            site_client::logging::start();
+            transport::logging::start();
             match part {
                 Part::Alone { dir } => alone::run(&dir),
                 Part::Member {

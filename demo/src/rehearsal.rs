@@ -6,7 +6,7 @@
 //! so this says what federation computes, and nothing about faults.
 
 use std::fs;
-use std::io;
+use std::io::{self, Cursor};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -143,7 +143,8 @@ impl Rehearsal {
         for (index, (member, carried)) in self.members.iter_mut().enumerate() {
             let folder = self.folder.join(index.to_string());
             let (kept, keep) = (folder.join(KEPT), folder.join(KEEP));
-            let started = start(config, &self.schema, &self.layout, &self.model, carried)?;
+            let mut model = Cursor::new(&self.model);
+            let started = start(config, &self.schema, &self.layout, &mut model, carried)?;
             let job = TrainJob {
                 run: &self.run,
                 site: &member.site,
@@ -162,8 +163,18 @@ impl Rehearsal {
                 source,
             })?;
             let seed = u64::from(self.round.0) << 32 | index as u64;
-            let finished = finish(config, &self.layout, &started, &trained, carried, seed)?;
-            let found = inspect(config, &self.layout, &finished.update)
+            let layout = &self.layout;
+            let mut update = Vec::new();
+            let finished = finish(
+                config,
+                layout,
+                &started,
+                &trained,
+                carried,
+                seed,
+                &mut update,
+            )?;
+            let found = inspect(config, layout, &update)
                 .map_err(AggregateError::from)?
                 .map_err(|source| RehearsalError::Refused {
                     site: member.site.clone(),
@@ -171,7 +182,7 @@ impl Rehearsal {
                 })?;
             *carried = finished.carried;
             replace(&keep, &kept).map_err(|source| RehearsalError::Io { path: keep, source })?;
-            staged.push((finished.update, trained.examples, trained.steps, found));
+            staged.push((update, trained.examples, trained.steps, found));
         }
         let contributions: Vec<Contribution<'_>> = staged
             .iter()

@@ -33,14 +33,16 @@ mod check;
 mod config;
 mod pattern;
 mod schedule;
+mod strategy;
 
 pub use check::PlanError;
 pub use config::{
-    Aggregation, Cohort, CohortRule, Config, Dino, Encodings, Evaluation, Limits, Local, Objective,
-    OptimizerState, Preset, Schedule, Selection, Strategy, Teacher, Weighting,
+    Cohort, CohortRule, Config, Dino, Encodings, Evaluation, Limits, Local, Objective,
+    OptimizerState, Preset, Schedule, Selection, Teacher,
 };
 pub use pattern::Pattern;
 pub use schedule::{Cosine, Warmup};
+pub use strategy::{Aggregation, Strategy, Weighting};
 
 use crate::ids::Digest;
 

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use core_model::ct::{Preprocessing, Preset, to_ras};
+use core_model::ct::{Preprocessing, Preset, Volume, to_ras};
 use core_model::phantom::{Grid, Patient, Site};
 use flate2::read::MultiGzDecoder;
 use site_client::ingest::nifti;
@@ -58,7 +58,11 @@ fn write_phantom(path: &Path, slices: usize, thickness_mm: f32) -> anyhow::Resul
     let scan = patient.acquisition(&site, 0);
     let steps = [[0.45, 0.0, 0.0], [0.0, 0.45, 0.0], [0.0, 0.0, thickness_mm]];
     let grid = Grid::new([512, 512, slices], [-115.0, -115.0, -78.0], steps);
-    nifti::write_volume(path, &patient.volume(&scan, &grid))?;
+    let volume = patient.volume(&scan, &grid);
+    // Scanners store whole HU.
+    let whole = volume.voxels_hu().iter().map(|hu| hu.round()).collect();
+    let volume = Volume::new(volume.shape(), *volume.affine(), whole)?;
+    nifti::write_volume(path, &volume)?;
     Ok(())
 }
 

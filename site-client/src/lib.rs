@@ -11,7 +11,6 @@ pub mod embed;
 pub mod evaluate;
 pub mod federation;
 pub mod ingest;
-pub mod logging;
 pub mod params;
 pub mod report;
 pub mod reproduce;

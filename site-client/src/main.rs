@@ -20,7 +20,7 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    site_client::logging::start();
+    transport::logging::start();
     match cli.command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

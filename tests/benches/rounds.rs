@@ -1,8 +1,9 @@
 //! Whole rounds without training, with real processes on loopback: the coordinator sends the model,
 //! each site sends a changed copy's difference back, the coordinator folds; all durable on disk.
 //!
-//! `cargo bench --profile release -p fmct-tests --bench rounds -- SITES MEGABYTES ROUNDS [STRATEGY]`
-//! prints one JSON line like the peers' harness does. The first round is warm-up.
+//! `cargo bench --profile release -p fmct-tests --bench rounds -- SITES MEGABYTES ROUNDS [STRATEGY
+//! [TRANSPORT]]` prints one JSON line like the peers' harness does. The first round is warm-up.
+//! STRATEGY and TRANSPORT are as in a plan and in a file of transport settings.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,13 +25,17 @@ fn main() -> anyhow::Result<()> {
         .skip(1)
         .filter(|one| one != "--bench")
         .collect();
-    let [sites, megabytes, rounds, strategy @ ..] = &arguments[..] else {
-        bail!("usage: SITES MEGABYTES ROUNDS [STRATEGY]");
+    let [sites, megabytes, rounds, more @ ..] = &arguments[..] else {
+        bail!("usage: SITES MEGABYTES ROUNDS [STRATEGY [TRANSPORT]]");
     };
     let (sites, rounds): (usize, u32) = (sites.parse()?, rounds.parse()?);
     let megabytes: u64 = megabytes.parse()?;
-    let strategy = strategy.first().map_or("name = \"fedavg\"", String::as_str);
-    let network = Network::found(&setting(sites, megabytes, rounds, strategy)?);
+    let strategy = more.first().map_or("name = \"fedavg\"", String::as_str);
+    let transport = more.get(1).cloned().unwrap_or_default();
+    let network = Network::found(&Setting {
+        transport: transport.clone(),
+        ..setting(sites, megabytes, rounds, strategy)?
+    });
     let mut coordinator = network.serve(&["--keep-rounds", "1"]);
     let processes = network.start_sites();
     let mut samples = Vec::new();
@@ -43,7 +48,14 @@ fn main() -> anyhow::Result<()> {
         }
     }
     drop(processes);
-    report(&network, &samples, (sites, megabytes, strategy))
+    report(
+        &network,
+        &samples,
+        &json!({
+            "peer": "fmct", "clients": sites, "megabytes": megabytes,
+            "strategy": strategy, "transport": transport,
+        }),
+    )
 }
 
 /// What the processes use at a time.
@@ -77,11 +89,8 @@ impl Sample {
     }
 }
 
-fn report(
-    network: &Network,
-    samples: &[Sample],
-    (sites, megabytes, strategy): (usize, u64, &str),
-) -> anyhow::Result<()> {
+/// Prints one line: what was measured, and what came of it.
+fn report(network: &Network, samples: &[Sample], of: &Value) -> anyhow::Result<()> {
     let ends = round_ends(network)?;
     let seconds: Vec<f64> = ends
         .windows(2)
@@ -107,16 +116,17 @@ fn report(
         .collect();
     let mut ordered = seconds.clone();
     ordered.sort_by(f64::total_cmp);
+    let sites = of["clients"].as_f64().context("no sites")?;
     println!(
         "{}",
         json!({
-            "peer": "fmct", "strategy": strategy, "clients": sites, "megabytes": megabytes,
+            "of": of,
             "round_s": ordered.get(ordered.len() / 2),
             "rounds": if seconds.len() > 10 { json!(seconds.len()) } else { json!(seconds) },
             "server_peak_mib": peak(0).unwrap_or_default() / 1024,
             "client_peak_mib": peak(2).unwrap_or_default() / 1024,
             "cpu_s": round(all), "server_cpu_s": round(own),
-            "client_cpu_s_each": round((all - own) / sites as f64),
+            "client_cpu_s_each": round((all - own) / sites),
             "server_mib_and_descriptors": course,
         })
     );

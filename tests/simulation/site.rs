@@ -62,6 +62,8 @@ pub(super) struct Process {
 pub(super) enum Wish {
     Send(usize, Packet),
     Work(Task, Arc<AtomicBool>),
+    /// To try a transfer again after a while, if its link is still there.
+    TryAgain(usize, Digest),
 }
 
 impl Site {
@@ -172,6 +174,7 @@ impl Site {
                 }
                 process.sending = None;
                 if matches!(rejection.reason, Reason::Busy | Reason::StorageFull) {
+                    wishes.push(Wish::TryAgain(link, blob));
                     return Ok(());
                 }
                 Event::Refused(blob, rejection.reason.to_string())
@@ -201,6 +204,21 @@ impl Site {
             }
         };
         self.handle(event, chance, wishes)
+    }
+
+    /// A while has passed since a transfer failed.
+    pub(super) fn waited(
+        &mut self,
+        link: usize,
+        blob: Digest,
+        chance: (&mut ChaCha8Rng, &Faults),
+        wishes: &mut Vec<Wish>,
+    ) -> Result<(), Down> {
+        let process = self.process.as_ref();
+        if process.is_some_and(|process| process.link == Some(link)) {
+            self.handle(Event::TryAgain(blob), chance, wishes)?;
+        }
+        Ok(())
     }
 
     /// The time a task takes is over; it is done unless it was canceled, or it fails.
@@ -234,14 +252,11 @@ impl Site {
         self.handle(event, chance, wishes)
     }
 
-    /// Whether nothing is left to be told or done. An update that found the coordinator's storage
-    /// full stays at its site, to be sent on the next link; it waits for no answer.
+    /// Whether nothing is left to be told or done.
     pub(super) fn is_settled(&self) -> bool {
         let unknown = self.fates.values().any(|fate| *fate == Fate::Unknown);
-        self.process.as_ref().is_some_and(|process| {
-            let is_asking = process.link.is_none() || process.sending.is_some();
-            process.finished && !(unknown && is_asking)
-        })
+        let process = self.process.as_ref();
+        process.is_some_and(|process| process.finished && !unknown)
     }
 
     fn plan(&mut self, link: usize, message: &PlanMessage, wishes: &mut Vec<Wish>) {

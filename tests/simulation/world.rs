@@ -1,4 +1,4 @@
-//! The virtual clock, the wires, and what must hold when all is over.
+//! The virtual clock and the wires.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
@@ -6,8 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use coordinator::run::{Phase, RoundRecord};
-use coordinator::service::{FoldJob, replay, verify};
+use coordinator::service::FoldJob;
 use protocol::{Digest, Message, Timestamp};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -15,8 +14,9 @@ use site_client::federation::Task;
 
 use super::faults::{CALM, Down, Faults, Fuse};
 use super::hub::{self, Hub};
-use super::scene::{SITES, START, Scene, place};
-use super::site::{self, Fate, Site};
+use super::scene::{SITES, START, Scene};
+use super::site::{self, Site};
+use super::verdict::verdict;
 
 /// What travels.
 #[derive(Clone, Debug)]
@@ -47,6 +47,7 @@ enum What {
     Break(usize, End),
     Connect(usize, u32),
     Worked(usize, u32, Task, Arc<AtomicBool>),
+    Waited(usize, usize, Digest),
     Folded(u32, Box<FoldJob>),
     HubUp,
     SiteUp(usize),
@@ -104,7 +105,7 @@ impl World {
         self.prepare();
         for _ in 0..MOST_STEPS {
             if self.is_over() {
-                return self.check();
+                return verdict(self.scene, &mut self.hub, &self.sites, self.keep_rounds);
             }
             self.step()?;
         }
@@ -222,6 +223,9 @@ impl World {
                     });
                 }
             }
+            What::Waited(site, link, blob) => self.at_site(site, |site, chance, wishes| {
+                site.waited(link, blob, chance, wishes)
+            }),
             What::Folded(incarnation, job) => {
                 if self.hub_incarnation == incarnation {
                     let fails = self.rng.random_bool(self.faults.fold);
@@ -406,6 +410,9 @@ impl World {
         for wish in wishes {
             match wish {
                 site::Wish::Send(link, packet) => self.send(link, End::Hub, packet),
+                site::Wish::TryAgain(link, blob) => {
+                    self.after(RETRY_AFTER, What::Waited(site, link, blob));
+                }
                 site::Wish::Work(task, cancel) => {
                     let hangs = self.rng.random_bool(self.faults.hang);
                     let longest = if hangs { 1_500_000 } else { 30_000 };
@@ -440,36 +447,6 @@ impl World {
         finished && self.sites.iter().all(Site::is_settled)
     }
 
-    /// What must hold: the books of coordinator and sites agree, each contribution is in the final
-    /// model as often as they say, and anybody can compute and verify it again.
-    fn check(&mut self) -> Result<Digest, String> {
-        let process = self.hub.process.as_ref().ok_or("no coordinator")?;
-        let run = process.coordinator.run().ok_or("no run")?;
-        if run.phase() != &Phase::Finished {
-            return Err(format!("{} is not the end", run.phase()));
-        }
-        let (history, model) = (run.history().to_vec(), run.checkpoint().model);
-        let bytes = std::fs::read(process.coordinator.blobs().path(model))
-            .map_err(|error| format!("final model: {error}"))?;
-        check_measurements(&bytes, &history)?;
-        for (index, site) in self.sites.iter().enumerate() {
-            check_books(index, site, &history)?;
-        }
-        self.hub.process = None;
-        let directory = self.hub.directory();
-        let verified = verify(directory, &self.scene.trust, &self.scene.run);
-        let verified = verified.map_err(|error| format!("verify: {error}"))?;
-        let counted: usize = history.iter().map(|record| record.updates.len()).sum();
-        if (verified.records, verified.receipts) != (history.len() as u64, counted as u64) {
-            return Err(format!("verify: {verified:?} for {counted} updates"));
-        }
-        if self.keep_rounds.is_none() {
-            replay(directory, &self.scene.run, |_, _| {})
-                .map_err(|error| format!("replay: {error}"))?;
-        }
-        Ok(model)
-    }
-
     fn tell(&mut self, line: impl FnOnce() -> String) {
         if let Some(story) = &mut self.story {
             if story.len() == STORY_LINES {
@@ -478,55 +455,6 @@ impl World {
             story.push_back(format!("{:>9.3} {}", self.now as f64 / 1000.0, line()));
         }
     }
-}
-
-/// Each site's unique measurement of each round is in the final model with the share it had.
-fn check_measurements(model: &[u8], history: &[RoundRecord]) -> Result<(), String> {
-    let values: Vec<f32> = model
-        .as_chunks()
-        .0
-        .iter()
-        .map(|bytes| f32::from_le_bytes(*bytes))
-        .collect();
-    for record in history {
-        let share = (1.0 / record.updates.len() as f64) as f32;
-        for (site, name) in SITES.iter().enumerate() {
-            let counted = record.updates.keys().any(|of| of.as_str() == *name);
-            let expected = if counted { share } else { 0.0 };
-            let found = values[place(site, record.checkpoint.round.0)];
-            if found != expected {
-                let round = record.checkpoint.round;
-                return Err(format!(
-                    "{name}, round {round}: measured {found}, expected {expected}"
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A site believes that its update arrived exactly if it was counted.
-fn check_books(index: usize, site: &Site, history: &[RoundRecord]) -> Result<(), String> {
-    for ((round, blob), fate) in &site.fates {
-        let counted = history.iter().any(|record| {
-            let update = record.updates.get(&site.id);
-            update.is_some_and(|update| (update.round, update.blob) == (*round, *blob))
-        });
-        if counted != (*fate == Fate::Delivered) {
-            let name = SITES[index];
-            return Err(format!(
-                "{name}, round {round}: counted {counted}, but {fate:?}"
-            ));
-        }
-    }
-    let known = history
-        .iter()
-        .filter(|record| record.updates.contains_key(&site.id));
-    let delivered = site.fates.values().filter(|fate| **fate == Fate::Delivered);
-    if known.count() != delivered.count() {
-        return Err(format!("{}: an update that is not its own", SITES[index]));
-    }
-    Ok(())
 }
 
 fn brief(packet: &Packet) -> String {
@@ -559,5 +487,7 @@ pub(super) fn folder() -> tempfile::TempDir {
 }
 
 const DAY: i64 = 24 * 3600 * 1000;
+/// A site's pause before a transfer that failed is tried again, in ms.
+const RETRY_AFTER: u64 = 30_000;
 const MOST_STEPS: u32 = 50_000;
 const STORY_LINES: usize = 400;

@@ -8,6 +8,7 @@ mod connector;
 mod error;
 mod link;
 mod listener;
+pub mod logging;
 mod pipe;
 mod probe;
 mod quic;

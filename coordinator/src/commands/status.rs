@@ -33,26 +33,35 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let token = match &args.http_token_file {
         Some(path) => std::fs::read_to_string(path)
             .with_context(|| format!("failed to read {}", path.display()))?
-            .trim()
-            .to_owned(),
+            .lines()
+            .next()
+            .map_or_else(String::new, |line| line.trim().to_owned()),
         None => String::new(),
     };
-    loop {
-        let text = fetch(&args, &token)?;
-        if args.json {
-            println!("{text}");
-        } else {
-            if args.watch {
-                // Clears the screen (ECMA-48 ED) and goes to its start (CUP).
-                print!("\u{1b}[2J\u{1b}[H");
-            }
-            print(&serde_json::from_str(&text).context("status page: not JSON")?);
-        }
-        if !args.watch {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_secs(1));
+    if !args.watch {
+        return show(&args, &token);
     }
+    loop {
+        if !args.json {
+            // Clears the screen (ECMA-48 ED) and goes to its start (CUP).
+            print!("\u{1b}[2J\u{1b}[H");
+        }
+        // A coordinator that is being started again is worth waiting for.
+        if let Err(error) = show(&args, &token) {
+            eprintln!("error: {error:#}");
+        }
+        std::thread::sleep(EVERY);
+    }
+}
+
+fn show(args: &Args, token: &str) -> anyhow::Result<()> {
+    let text = fetch(args, token)?;
+    if args.json {
+        println!("{text}");
+    } else {
+        print(&serde_json::from_str(&text).context("status page: not JSON")?);
+    }
+    Ok(())
 }
 
 /// Asks the process that serves the directory.
@@ -158,3 +167,6 @@ fn print(overview: &Value) {
         println!("error: {}", text(&error[1]));
     }
 }
+
+/// Between two looks of `--watch`.
+const EVERY: Duration = Duration::from_secs(1);

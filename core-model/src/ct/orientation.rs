@@ -75,19 +75,28 @@ impl Orientation {
         let [nx, ny, nz] = out_shape;
         let mut out = vec![T::default(); nx * ny * nz];
         // Blocks of planes: stored axis 0 is often contiguous, so a cache line that was fetched for
-        // one plane serves its neighbors while it is still there.
+        // one plane serves its neighbors while it is still there. Planes of a scan lie a multiple of
+        // 4 KiB apart and would evict one another, so their lines are gathered side by side first.
+        let pitch = nz + LINE_GAP;
         out.par_chunks_mut(PLANES_PER_BLOCK * ny * nz)
             .enumerate()
             .for_each(|(block, planes)| {
                 let first_plane = block * PLANES_PER_BLOCK;
-                let mut planes: Vec<&mut [T]> = planes.chunks_mut(ny * nz).collect();
+                let in_block = planes.len() / (ny * nz);
+                let starts: Vec<usize> = (0..in_block)
+                    .map(|plane| offset(0, first_plane + plane))
+                    .collect();
+                let mut lines = vec![T::default(); in_block * pitch];
                 for y in 0..ny {
                     let at_y = offset(1, y);
                     for z in 0..nz {
                         let at_z = at_y + offset(2, z);
-                        for (i, plane) in planes.iter_mut().enumerate() {
-                            plane[y * nz + z] = convert(stored[at_z + offset(0, first_plane + i)]);
+                        for (line, start) in lines.chunks_exact_mut(pitch).zip(&starts) {
+                            line[z] = convert(stored[at_z + start]);
                         }
+                    }
+                    for (plane, line) in planes.chunks_exact_mut(ny * nz).zip(lines.chunks(pitch)) {
+                        plane[y * nz..][..nz].copy_from_slice(&line[..nz]);
                     }
                 }
             });
@@ -130,3 +139,6 @@ pub fn to_ras(volume: Volume) -> Volume {
 
 /// Output planes filled together: one cache line of 16-bit voxels.
 const PLANES_PER_BLOCK: usize = 32;
+
+/// Elements between two lines: they begin in different sets of the cache.
+const LINE_GAP: usize = 16;

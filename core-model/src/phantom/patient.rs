@@ -276,10 +276,9 @@ impl Patient {
         if self.head.clears(p, level_squared, h) {
             return Self::beside_head(scan, place, h);
         }
-        let at = self.head.layers(p, level_squared);
-        if at.skin < -h.mm() {
+        let Some(at) = self.head.layers(p, level_squared, h) else {
             return Self::beside_head(scan, place, h);
-        }
+        };
         let within = inside(-at.dura, h);
         if within <= 0.0 {
             return Cell {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-use super::config::{Cohort, CohortRule, Config, Objective, Strategy};
-use super::{Cosine, Plan};
+use super::config::{Cohort, CohortRule, Config, Objective};
+use super::{Cosine, Plan, Strategy};
 
 /// Why a text is not a plan.
 #[derive(Debug, Error)]

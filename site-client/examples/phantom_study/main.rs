@@ -42,7 +42,7 @@ enum Action {
 }
 
 fn main() -> anyhow::Result<()> {
-    site_client::logging::start();
+    transport::logging::start();
     match Cli::parse().action {
         Action::Prepare(settings) => run::prepare(&settings),
         Action::Run(settings) => run::run(&settings),

@@ -9,6 +9,7 @@ mod plain;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
@@ -34,8 +35,16 @@ pub enum Fact {
 /// The records of a cohort, by patient, and what could not be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Records {
-    by_patient: BTreeMap<String, Vec<(Date, Fact)>>,
+    by_patient: BTreeMap<String, History>,
     troubles: BTreeMap<Trouble, Places>,
+}
+
+/// What is known of one patient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct History {
+    facts: Vec<(Date, Fact)>,
+    /// Where the first of them stands.
+    place: String,
 }
 
 /// Why a record was left out.
@@ -59,7 +68,7 @@ pub enum Trouble {
 pub struct Places {
     /// All of them.
     pub count: u64,
-    /// The first few: file, row, column.
+    /// The first few: file, row, column; of unknown patients the first record of each.
     pub first: Vec<String>,
 }
 
@@ -111,17 +120,16 @@ impl Records {
             RecordFormat::Omop => omop::read(folder, &mut records)?,
             RecordFormat::Fhir => fhir::read(folder, &mut records)?,
         }
-        for facts in records.by_patient.values_mut() {
-            facts.sort();
-            facts.dedup();
-        }
+        records.sort();
         Ok(records)
     }
 
     /// A patient's records, by date.
     #[must_use]
     pub fn of(&self, patient: &str) -> &[(Date, Fact)] {
-        self.by_patient.get(patient).map_or(&[], Vec::as_slice)
+        self.by_patient
+            .get(patient)
+            .map_or(&[], |history| &history.facts)
     }
 
     /// The patients with records.
@@ -163,27 +171,38 @@ impl Records {
                 });
             }
         }
-        let mut linked: BTreeMap<String, Vec<(Date, Fact)>> = BTreeMap::new();
-        for (name, facts) in std::mem::take(&mut self.by_patient) {
+        for (name, history) in std::mem::take(&mut self.by_patient) {
             let pseudonym = match pseudonyms.get(&name) {
                 Some((pseudonym, _)) => pseudonym.clone(),
                 None => name,
             };
-            linked.entry(pseudonym).or_default().extend(facts);
+            match self.by_patient.entry(pseudonym) {
+                Entry::Occupied(mut known) => known.get_mut().facts.extend(history.facts),
+                Entry::Vacant(place) => {
+                    place.insert(history);
+                }
+            }
         }
-        for facts in linked.values_mut() {
-            facts.sort();
-            facts.dedup();
-        }
-        self.by_patient = linked;
+        self.sort();
         Ok(())
     }
 
-    pub(crate) fn push(&mut self, patient: &str, date: Date, fact: Fact) {
-        self.by_patient
+    fn sort(&mut self) {
+        for History { facts, .. } in self.by_patient.values_mut() {
+            facts.sort();
+            facts.dedup();
+        }
+    }
+
+    pub(crate) fn push(&mut self, patient: &str, (date, fact): (Date, Fact), place: impl ToString) {
+        let history = self
+            .by_patient
             .entry(patient.to_owned())
-            .or_default()
-            .push((date, fact));
+            .or_insert_with(|| History {
+                facts: Vec::new(),
+                place: place.to_string(),
+            });
+        history.facts.push((date, fact));
     }
 
     pub(crate) fn trouble(&mut self, trouble: Trouble, place: impl ToString) {
@@ -203,11 +222,13 @@ impl Records {
             .cloned()
             .collect();
         for patient in strangers {
-            let facts = self.by_patient.remove(&patient).unwrap_or_default();
-            for _ in facts {
-                // The pseudonym of a stranger is no business of the report.
-                self.trouble(Trouble::UnknownPatient, "a patient without a scan");
-            }
+            // The name of a stranger is no business of the report.
+            let Some(History { facts, place }) = self.by_patient.remove(&patient) else {
+                continue;
+            };
+            self.trouble(Trouble::UnknownPatient, place);
+            let places = self.troubles.entry(Trouble::UnknownPatient).or_default();
+            places.count += facts.len() as u64 - 1;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod leaving;
 mod plans;
+mod transfers;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -12,11 +13,11 @@ use std::sync::{Arc, Mutex};
 
 use certs::{Home, Identity, Trust};
 use protocol::bounded::{List, Text};
-use protocol::message::{Hello, Reason, Renew, Status, Subject, Work};
-use protocol::{BlobRef, Digest, Message};
+use protocol::message::{Hello, Renew, Status, Subject, Work};
+use protocol::{Digest, Message};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use transport::{BlobStore, Connector, Link, TransferError, receive_blob};
+use transport::{BlobStore, Connector, Link, TransferError};
 
 use super::approval::Approval;
 use super::egress::EgressLog;
@@ -127,6 +128,8 @@ enum Told {
     Worked(Task, Result<Product, TrainError>),
     Fetched(u64, Digest, Result<(), TransferError>),
     Sent(u64, Digest, Result<(), TransferError>),
+    /// Since this blob's transfer failed.
+    Waited(u64, Digest),
 }
 
 struct Site {
@@ -300,43 +303,12 @@ impl Site {
                 tracing::error!(round = %task.round, reason, "task failed");
                 self.handle(Event::Failed(task, reason)).await
             }
-            Told::Fetched(serial, digest, result) => {
-                if let Some(active) = &mut self.active
-                    && serial == self.serial
-                {
-                    active.fetching = None;
-                }
-                match result {
-                    Ok(()) => self.handle(Event::Fetched(digest)).await,
-                    Err(error) => {
-                        tracing::info!(%error, "model not fetched on this link");
-                        Ok(())
-                    }
-                }
+            Told::Fetched(serial, digest, result) => self.fetched(serial, digest, result).await,
+            Told::Sent(serial, digest, result) => self.sent(serial, digest, result).await,
+            Told::Waited(serial, digest) if serial == self.serial => {
+                self.handle(Event::TryAgain(digest)).await
             }
-            Told::Sent(serial, digest, result) => {
-                if let Some(active) = &mut self.active
-                    && serial == self.serial
-                {
-                    active.sending = None;
-                }
-                match result {
-                    Ok(()) => self.handle(Event::Received(digest)).await,
-                    Err(TransferError::Rejected(Reason::Busy | Reason::StorageFull)) => {
-                        tracing::warn!("coordinator cannot take the update now");
-                        Ok(())
-                    }
-                    Err(TransferError::Rejected(reason)) => {
-                        tracing::warn!(%reason, "update refused");
-                        self.handle(Event::Refused(digest, reason.to_string()))
-                            .await
-                    }
-                    Err(error) => {
-                        tracing::info!(%error, "update not sent on this link");
-                        Ok(())
-                    }
-                }
-            }
+            Told::Waited(..) => Ok(()),
         }
     }
 
@@ -395,25 +367,6 @@ impl Site {
             tracing::warn!(%error, "old blobs stay for now");
         }
         Ok(())
-    }
-
-    fn fetch(&mut self, digest: Digest) {
-        let (Some(active), Some(link)) = (&mut self.active, self.link.clone()) else {
-            return;
-        };
-        if active.fetching == Some(digest) {
-            return;
-        }
-        active.fetching = Some(digest);
-        let blob = BlobRef {
-            digest,
-            len: active.workplace.layout.model_bytes(),
-        };
-        let (store, tell, serial) = (self.blobs.clone(), self.tell.clone(), self.serial);
-        self.tasks.spawn(async move {
-            let result = receive_blob(&link, &store, blob, |_| {}).await.map(|_| ());
-            let _ = tell.send(Told::Fetched(serial, digest, result)).await;
-        });
     }
 
     fn start(&mut self, task: Task) {

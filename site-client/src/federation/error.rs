@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use protocol::plan::PlanError;
 use thiserror::Error;
 
 /// An error of the federation area.
@@ -18,6 +17,9 @@ pub enum FederationError {
         /// Why.
         source: io::Error,
     },
+    /// The model's file could not be read.
+    #[error("model not readable: {0}")]
+    ModelRead(io::Error),
     /// The model that came is not of the plan's and schema's size.
     #[error("model: expected {expected} bytes, found {found}")]
     ModelSize {
@@ -25,17 +27,6 @@ pub enum FederationError {
         expected: u64,
         /// Bytes found.
         found: u64,
-    },
-    /// The plan that came is not one.
-    #[error("plan of the coordinator was not understood")]
-    Plan(#[from] PlanError),
-    /// The site does not allow the plan.
-    #[error("plan {digest} is not allowed here: {reason}")]
-    NotAllowed {
-        /// The plan's digest.
-        digest: protocol::Digest,
-        /// Why not.
-        reason: String,
     },
     /// A file of the site's state is not what was written there.
     #[error("site state: {path} is damaged: {reason}")]
@@ -48,4 +39,7 @@ pub enum FederationError {
     /// What the trainer gave back does not fit the model.
     #[error("trainer: {0}")]
     Trainer(String),
+    /// The update's file could not be written.
+    #[error("update not written: {0}")]
+    UpdateWrite(io::Error),
 }

@@ -1,7 +1,14 @@
 //! From a global model to a site's start, and from a site's result to its update.
+//!
+//! Models are large and fresh memory is dear, so bytes of models and updates pass through in pieces;
+//! whole are only the vectors that training and the next round need.
+
+use std::borrow::Cow;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 
 use protocol::encoding::{Encoding, Feedback};
-use protocol::layout::{Layout, Part};
+use protocol::layout::{Layout, Part, Section, Slot};
 use protocol::plan::{Config, Strategy, Teacher};
 use protocol::{Params, Schema};
 
@@ -25,10 +32,8 @@ pub struct Started {
     control: Option<Vec<f32>>,
 }
 
-/// What a round leaves: bytes to send, and what the site carries to its next round.
+/// What a round leaves beside the update.
 pub struct Finished {
-    /// The update.
-    pub update: Vec<u8>,
     /// Euclidean norm of the change of weights, before encoding.
     pub norm: f64,
     /// For the next round, once the update has arrived.
@@ -38,32 +43,38 @@ pub struct Finished {
 /// Makes a site's start of a global model's bytes and what the site carried from its last round.
 ///
 /// # Errors
-/// If the bytes are not of the plan's and schema's size.
+/// If the bytes are not of the plan's and schema's size, or cannot be read.
 pub fn start(
     config: &Config,
     schema: &Schema,
     layout: &Layout,
-    model: &[u8],
+    model: &mut (impl Read + Seek),
     carried: &Carried,
 ) -> Result<Started, FederationError> {
-    let (expected, found) = (layout.model_bytes(), model.len() as u64);
+    let found = model.seek(SeekFrom::End(0));
+    let found = found.map_err(FederationError::ModelRead)?;
+    let expected = layout.model_bytes();
     if expected != found {
         return Err(FederationError::ModelSize { expected, found });
     }
-    let anchor = part(layout, model, Part::Weights);
-    let statistics = part(layout, model, Part::Statistics);
+    let mut read = |part| {
+        let section = layout.model_section(part);
+        let values = section.map(|section| read_section(model, section));
+        values.transpose().map_err(FederationError::ModelRead)
+    };
+    let anchor = read(Part::Weights)?.unwrap_or_default();
+    let statistics = read(Part::Statistics)?.unwrap_or_default();
     let local = if carried.local.is_empty() {
-        part(layout, model, Part::Local)
+        read(Part::Local)?.unwrap_or_default()
     } else {
         carried.local.clone()
     };
+    let published = read(Part::Teacher)?;
+    let control = read(Part::Control)?;
     let (weights, lambda) = mix(config, &anchor, carried);
-    let teacher = teacher(config, layout, model, &anchor, carried)
+    let teacher = teacher(config, published.as_deref(), &anchor, carried)
         .map(|weights| subset(schema, layout, &weights))
         .transpose()?;
-    let control = layout
-        .model_section(Part::Control)
-        .map(|_| part(layout, model, Part::Control));
     let correction = control.as_ref().map(|control| match &carried.control {
         Some(own) => control
             .iter()
@@ -72,7 +83,8 @@ pub fn start(
             .collect(),
         None => control.clone(),
     });
-    let params = assemble(schema, layout, [&weights, &statistics, &local])?;
+    let params = assemble(schema, layout, [&*weights, &statistics, &local])?;
+    drop(weights);
     Ok(Started {
         params,
         teacher,
@@ -84,10 +96,10 @@ pub fn start(
     })
 }
 
-/// Makes the update of a finished round. `seed` steers stochastic rounding.
+/// Writes the update of a finished round to `update`. `seed` steers stochastic rounding.
 ///
 /// # Errors
-/// If the trainer gave back tensors of another schema.
+/// If the trainer gave back tensors of another schema, or the update cannot be written.
 pub fn finish(
     config: &Config,
     layout: &Layout,
@@ -95,47 +107,44 @@ pub fn finish(
     trained: &Trained,
     carried: &Carried,
     seed: u64,
+    update: &mut impl Write,
 ) -> Result<Finished, FederationError> {
     if trained.params.schema() != started.params.schema() {
         let reason = "tensors of another schema than it was given";
         return Err(FederationError::Trainer(reason.to_owned()));
     }
-    let [weights, statistics, local] = scatter(layout, &trained.params);
-    let delta: Vec<f32> = difference(&weights, &started.anchor);
-    let norm = delta
-        .iter()
-        .map(|&value| f64::from(value).powi(2))
-        .sum::<f64>()
-        .sqrt();
-    let encoding = config.encoding.update;
+    let written = |result: io::Result<()>| result.map_err(FederationError::UpdateWrite);
+    let changes = || changes(layout, &trained.params, Part::Weights, &started.anchor);
+    let norm = changes().flatten().map(|value| f64::from(value).powi(2));
+    let norm = norm.sum::<f64>().sqrt();
     let mut next = Carried {
-        local,
+        local: part(layout, &trained.params, Part::Local),
         lambda: started.lambda,
         ..Carried::default()
     };
-    let mut update = if encoding.is_lossy() {
+    let encoding = config.encoding.update;
+    if encoding.is_lossy() {
+        let mut delta = Vec::with_capacity(started.anchor.len());
+        changes().for_each(|piece| delta.extend(piece));
         let mut feedback = match &carried.residual {
             Some(residual) => Feedback::from_residual(residual.clone()),
             None => Feedback::new(delta.len()),
         };
-        let bytes = feedback.encode(encoding, &delta, seed);
+        written(update.write_all(&feedback.encode(encoding, &delta, seed)))?;
         next.residual = Some(feedback.residual().to_vec());
-        bytes
     } else {
-        let mut bytes = Vec::new();
-        encoding.encode(&delta, 0, seed, &mut bytes);
-        bytes
-    };
-    let exact = Encoding::F32;
-    exact.encode(
-        &difference(&statistics, &started.statistics),
-        0,
-        seed,
-        &mut update,
-    );
+        written(write_exact(changes(), update))?;
+    }
+    let statistics = &started.statistics;
+    let changed = self::changes(layout, &trained.params, Part::Statistics, statistics);
+    written(write_exact(changed, update))?;
     if let Some(control) = &started.control {
+        let weights = part(layout, &trained.params, Part::Weights);
         let change = control_change(control, carried, started, &weights, trained);
-        exact.encode(&change, 0, seed, &mut update);
+        written(write_exact(
+            change.chunks(PIECE).map(<[f32]>::to_vec),
+            update,
+        ))?;
         next.control = Some(match &carried.control {
             Some(own) => own
                 .iter()
@@ -146,7 +155,7 @@ pub fn finish(
         });
     }
     if matches!(config.strategy, Strategy::Fedema { .. }) {
-        next.previous = Some(weights);
+        next.previous = Some(part(layout, &trained.params, Part::Weights));
     }
     if keeps_teacher(config) {
         next.teacher = trained
@@ -156,7 +165,6 @@ pub fn finish(
             .filter(|values| values.len() == started.anchor.len());
     }
     Ok(Finished {
-        update,
         norm,
         carried: next,
     })
@@ -164,9 +172,9 @@ pub fn finish(
 
 /// FedEMA (Zhuang et al. 2022): the start is μ · own + (1 − μ) · global with
 /// μ = min(λ ‖global − own‖, 1); λ makes μ equal τ at the site's first synchronization.
-fn mix(config: &Config, anchor: &[f32], carried: &Carried) -> (Vec<f32>, Option<f32>) {
+fn mix<'a>(config: &Config, anchor: &'a [f32], carried: &Carried) -> (Cow<'a, [f32]>, Option<f32>) {
     let (Strategy::Fedema { tau }, Some(own)) = (&config.strategy, &carried.previous) else {
-        return (anchor.to_vec(), carried.lambda);
+        return (Cow::Borrowed(anchor), carried.lambda);
     };
     let pairs = || anchor.iter().zip(own);
     let distance = pairs()
@@ -191,17 +199,16 @@ fn keeps_teacher(config: &Config) -> bool {
         .is_some_and(|dino| dino.teacher != Teacher::ServerEma)
 }
 
-fn teacher(
+fn teacher<'a>(
     config: &Config,
-    layout: &Layout,
-    model: &[u8],
-    anchor: &[f32],
-    carried: &Carried,
-) -> Option<Vec<f32>> {
+    published: Option<&'a [f32]>,
+    anchor: &'a [f32],
+    carried: &'a Carried,
+) -> Option<Cow<'a, [f32]>> {
     let dino = config.dino.as_ref()?;
     Some(match (dino.teacher, &carried.teacher) {
-        (Teacher::ServerEma, _) => part(layout, model, Part::Teacher),
-        (Teacher::Local, Some(own)) => own.clone(),
+        (Teacher::ServerEma, _) => Cow::Borrowed(published.unwrap_or_default()),
+        (Teacher::Local, Some(own)) => Cow::Borrowed(own),
         (Teacher::LocalResync, Some(own)) => own
             .iter()
             .zip(anchor)
@@ -209,7 +216,7 @@ fn teacher(
                 (dino.resync * f64::from(own) + (1.0 - dino.resync) * f64::from(global)) as f32
             })
             .collect(),
-        (_, None) => anchor.to_vec(),
+        (_, None) => Cow::Borrowed(anchor),
     })
 }
 
@@ -243,22 +250,63 @@ fn control_change(
         .collect()
 }
 
-fn difference(new: &[f32], old: &[f32]) -> Vec<f32> {
-    new.iter().zip(old).map(|(new, old)| new - old).collect()
+/// What training changed in one part, in pieces: the values of `params` minus the `old` ones.
+fn changes<'a>(
+    layout: &'a Layout,
+    params: &'a Params,
+    part: Part,
+    old: &'a [f32],
+) -> impl Iterator<Item = Vec<f32>> + 'a {
+    tensors(layout, params, part).flat_map(|(range, new)| {
+        let pieces = new.chunks(PIECE).zip(old[range].chunks(PIECE));
+        pieces.map(|(new, old)| new.iter().zip(old).map(|(new, old)| new - old).collect())
+    })
 }
 
-/// One part of a model's bytes as numbers; empty if the model has none.
-fn part(layout: &Layout, model: &[u8], part: Part) -> Vec<f32> {
-    let Some(section) = layout.model_section(part) else {
-        return Vec::new();
-    };
-    let bytes = &model[section.offset as usize..section.end() as usize];
-    bytes
-        .as_chunks()
-        .0
-        .iter()
-        .map(|&bytes| f32::from_le_bytes(bytes))
-        .collect()
+/// One part of a site's tensors, one after the other.
+fn part(layout: &Layout, params: &Params, part: Part) -> Vec<f32> {
+    let tensors = tensors(layout, params, part).map(|(_, values)| values);
+    tensors.collect::<Vec<_>>().concat()
+}
+
+/// Tensors of one part with their places in it.
+fn tensors<'a>(
+    layout: &'a Layout,
+    params: &'a Params,
+    part: Part,
+) -> impl Iterator<Item = (Range<usize>, &'a [f32])> {
+    let slots = layout.slots().iter().zip(params.iter());
+    slots
+        .filter(move |(slot, _)| slot.part == part)
+        .map(|(slot, (_, values))| (places(slot), values))
+}
+
+fn places(slot: &Slot) -> Range<usize> {
+    slot.elements.start as usize..slot.elements.end as usize
+}
+
+fn write_exact(pieces: impl Iterator<Item = Vec<f32>>, update: &mut impl Write) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    for piece in pieces {
+        bytes.clear();
+        Encoding::F32.encode(&piece, 0, 0, &mut bytes);
+        update.write_all(&bytes)?;
+    }
+    Ok(())
+}
+
+/// One section of a model as numbers.
+fn read_section(model: &mut (impl Read + Seek), section: Section) -> io::Result<Vec<f32>> {
+    model.seek(SeekFrom::Start(section.offset))?;
+    let mut values = vec![0.0; section.elements as usize];
+    let mut bytes = vec![0; PIECE * size_of::<f32>()];
+    for values in values.chunks_mut(PIECE) {
+        let bytes = &mut bytes[..size_of_val(values)];
+        model.read_exact(bytes)?;
+        let decoded = section.encoding.decode(bytes, values);
+        decoded.map_err(io::Error::other)?;
+    }
+    Ok(values)
 }
 
 /// Tensors in the schema's order from their parts: weights, statistics, local.
@@ -269,8 +317,7 @@ fn assemble(
 ) -> Result<Params, FederationError> {
     let mut values = Vec::with_capacity(schema.elements() as usize);
     for slot in layout.slots() {
-        let range = slot.elements.start as usize..slot.elements.end as usize;
-        values.extend_from_slice(&parts[slot.part as usize][range]);
+        values.extend_from_slice(&parts[slot.part as usize][places(slot)]);
     }
     Params::new(schema.clone(), values).map_err(|error| FederationError::Trainer(error.to_string()))
 }
@@ -281,24 +328,17 @@ fn subset(schema: &Schema, layout: &Layout, weights: &[f32]) -> Result<Params, F
     let trained = tensors
         .filter(|(_, slot)| slot.part == Part::Weights)
         .map(|(spec, slot)| {
-            let range = slot.elements.start as usize..slot.elements.end as usize;
             (
                 spec.name().to_owned(),
                 spec.shape().to_vec(),
-                weights[range].to_vec(),
+                weights[places(slot)].to_vec(),
             )
         });
     Params::from_tensors(trained).map_err(|error| FederationError::Trainer(error.to_string()))
 }
 
-/// The reverse of [`assemble`].
-fn scatter(layout: &Layout, params: &Params) -> [Vec<f32>; 3] {
-    let mut parts = [const { Vec::new() }; 3];
-    for (slot, (_, values)) in layout.slots().iter().zip(params.iter()) {
-        parts[slot.part as usize].extend_from_slice(values);
-    }
-    parts
-}
+/// Numbers that are read, encoded and written at a time.
+const PIECE: usize = 1 << 14;
 
 #[cfg(test)]
 mod tests;

@@ -76,6 +76,9 @@ pub enum Event {
     Received(Digest),
     /// The coordinator turned the result down.
     Refused(Digest, String),
+    /// A while has passed since this blob could not be fetched or delivered over a link that lives
+    /// on, for instance because a disk was full.
+    TryAgain(Digest),
     /// The coordinator no longer wants this task's result.
     Withdrawn,
 }
@@ -184,6 +187,11 @@ impl Session {
                     }
                 }
             }
+            Event::TryAgain(blob) => match &self.state.current {
+                Some((task, Working::Fetching)) if task.model == blob => self.go_on(),
+                Some((_, Working::Ready(ready))) if ready.blob == blob => self.go_on(),
+                _ => {}
+            },
             Event::Withdrawn => self.withdrawn(),
         }
     }

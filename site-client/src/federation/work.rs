@@ -1,6 +1,6 @@
 //! One task done, from the model's file to a durable result. Blocking.
 
-use std::fs;
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use protocol::layout::Layout;
 use protocol::message::{Doing, Work};
 use protocol::plan::Plan;
 use protocol::{Digest, RunId, Schema, SiteId};
-use transport::BlobStore;
+use transport::{BlobStore, StoreError};
 
 use super::error::FederationError;
 use super::round::{finish, start};
@@ -60,8 +60,8 @@ impl Workplace {
         progress: impl Fn(Doing, u64, u64),
     ) -> Result<Product, TrainError> {
         let failed = |error: FederationError| TrainError::Failed(error.to_string());
-        let model = fs::read(self.blobs.path(task.model))
-            .map_err(|error| TrainError::Failed(format!("model not readable: {error}")))?;
+        let mut model = File::open(self.blobs.path(task.model))
+            .map_err(|error| failed(FederationError::ModelRead(error)))?;
         let doing = match task.work {
             Work::Train => Doing::Training,
             Work::Evaluate => Doing::Evaluating,
@@ -77,7 +77,7 @@ impl Workplace {
         let config = self.plan.config();
         let carried = self.store.carried().map_err(failed)?;
         let started =
-            start(config, &self.schema, &self.layout, &model, &carried).map_err(failed)?;
+            start(config, &self.schema, &self.layout, &mut model, &carried).map_err(failed)?;
         drop(model);
         let mut trainer = self.trainer.lock().unwrap_or_else(PoisonError::into_inner);
         if task.work == Work::Evaluate {
@@ -114,6 +114,9 @@ impl Workplace {
         };
         let trained = trainer.train(&job, &mut flow)?;
         drop(trainer);
+        let not_written =
+            |error: StoreError| TrainError::Failed(format!("update not written: {error}"));
+        let mut update = self.blobs.writer().map_err(not_written)?;
         let finished = finish(
             config,
             &self.layout,
@@ -121,12 +124,10 @@ impl Workplace {
             &trained,
             &carried,
             self.seed(task),
+            &mut update,
         )
         .map_err(failed)?;
-        let blob = self
-            .blobs
-            .put(&finished.update)
-            .map_err(|error| TrainError::Failed(format!("update not written: {error}")))?;
+        let blob = update.finish().map_err(not_written)?;
         self.store
             .keep_carried(blob.digest, &finished.carried)
             .map_err(failed)?;

@@ -6,6 +6,7 @@ mod filter;
 mod guard;
 mod hu;
 mod meta;
+mod open;
 mod pixels;
 mod reason;
 mod slice;

@@ -110,14 +110,15 @@ impl Picture {
 
     /// Draws a plane in the middle of the tile at `left`, in the brain window.
     fn draw(&mut self, left: usize, width: usize, height: usize, hu: impl Fn(usize, usize) -> f32) {
-        // Whole steps only: planes larger than a tile are thinned.
-        let step = width.max(height).div_ceil(TILE);
-        let (shown_x, shown_y) = (width / step, height / step);
+        // Planes larger than a tile are shrunk into it, the nearest voxel for each pixel.
+        let larger = width.max(height).max(TILE);
+        let shrunk = |length: usize| length * TILE / larger;
+        let (shown_x, shown_y) = (shrunk(width), shrunk(height));
         let (left, top) = (left + (TILE - shown_x) / 2, (TILE - shown_y) / 2);
         for row in 0..shown_y {
             for column in 0..shown_x {
-                let value = HEAD_WINDOWS[0].apply(hu(column * step, row * step));
-                self.set(left + column, top + row, value);
+                let hu = hu(column * larger / TILE, row * larger / TILE);
+                self.set(left + column, top + row, HEAD_WINDOWS[0].apply(hu));
             }
         }
     }

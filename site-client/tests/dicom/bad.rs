@@ -169,14 +169,51 @@ fn sequences_in_sequences_without_end_are_refused() {
         &[0xFE, 0xFF, 0, 0xE0],
         &[0xFF; 4],
     ];
-    for depth in [1_000, 1_000_000] {
+    for depth in [20, 40, 1_000_000] {
         let nested = level.concat().repeat(depth);
         fs::write(&path, with_data_set(&plain, |_| nested)).unwrap();
         let refusal = series.refused_file("11.dcm");
         assert_eq!(refusal.reason, "unreadable", "{depth}: {refusal:?}");
-        let limited = refusal.message.contains("sequences: more than 16384 items");
-        assert_eq!(limited, depth > 16_384, "{depth}: {refusal:?}");
+        let limited = refusal.message.contains("nested more than 32 deep");
+        assert_eq!(limited, depth > 32, "{depth}: {refusal:?}");
     }
+}
+
+#[test]
+fn a_value_is_believed_only_if_its_bytes_are_there() {
+    let series = Series::new();
+    series.write(12, |_, _| {});
+    let path = series.path("11.dcm");
+    let plain = fs::read(&path).unwrap();
+    let private =
+        |length: u32| [&[9, 0, 0x10, 0x10][..], b"OB\0\0", &length.to_le_bytes()].concat();
+    for length in [4_000, u32::MAX - 1] {
+        let broken = with_data_set(&plain, |_| [private(length), vec![0; 100]].concat());
+        fs::write(&path, broken).unwrap();
+        let refusal = series.refused_file("11.dcm");
+        assert_eq!(refusal.reason, "unreadable", "{refusal:?}");
+        let said = match length {
+            4_000 => "(0009,1010): 4000 bytes promised, 100 found",
+            _ => "values of more than 67108864 bytes",
+        };
+        assert!(refusal.message.contains(said), "{refusal:?}");
+    }
+}
+
+#[test]
+fn a_description_of_endless_elements_is_refused() {
+    let series = Series::new();
+    series.write(12, |_, _| {});
+    let path = series.path("11.dcm");
+    let plain = fs::read(&path).unwrap();
+    let empty = [&[9, 0, 0x10, 0x10][..], b"LO\0\0"].concat();
+    fs::write(&path, with_data_set(&plain, |_| empty.repeat(300_000))).unwrap();
+    let refusal = series.refused_file("11.dcm");
+    assert_eq!(refusal.reason, "unreadable", "{refusal:?}");
+    assert!(
+        refusal.message.contains("more than 262144 elements"),
+        "{refusal:?}"
+    );
 }
 
 #[test]

@@ -129,7 +129,7 @@ impl Brain {
 
     /// What a cell of width `h` is made of. `p` is in brain coordinates, `depth` the depth below
     /// the dura or whatever lies under it, `effaced` the local closing of sulci, 0–1.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn tissue(&self, p: Vec3, depth: f32, effaced: f32, h: Width) -> Tissue {
         let side = p.x.abs();
         let open = 1.0 - effaced;

@@ -9,6 +9,9 @@ pub(crate) const AIR_HU: f32 = -1000.0;
 /// Height below which face and neck reach beyond the cranium, mm.
 const NECK_TOP: f32 = -15.0;
 
+/// Depth below the vault's surface, mm, from which on the exact depth below the skin is of no account.
+const DEEP: f32 = 25.0;
+
 /// How much further out, per mm of a cell's width, a cell is surely air.
 const AIR_PER_MM: f32 = 0.045;
 
@@ -62,8 +65,8 @@ pub(crate) struct Swelling {
 /// A point's place among the layers of the head.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layers {
-    /// Depth below the skin, mm; negative in air.
-    pub(crate) skin: f32,
+    /// Depth below the skin, mm; negative in air. A lower bound where it is deep.
+    skin: f32,
     /// Depth below the inner table or above the skull base, mm; negative outside the brain's space.
     pub(crate) dura: f32,
     /// Direction from the middle of the head.
@@ -135,23 +138,21 @@ impl Head {
         x * x + y * y + n.z * n.z
     }
 
-    /// Where a point lies among the layers. `p` is in head coordinates.
-    #[inline]
-    pub(crate) fn layers(&self, p: Vec3, level_squared: f32) -> Layers {
+    /// Where a point lies among the layers, nothing for a cell of width `h` in the air. `p` is in
+    /// head coordinates.
+    #[inline(always)]
+    pub(crate) fn layers(&self, p: Vec3, level_squared: f32, h: Width) -> Option<Layers> {
         let level = level_squared.sqrt() + 1e-3;
         let radius = p.length();
         let direction = p * (1.0 / (radius + 1.0));
         let vault = radius * (1.0 / level - 1.0);
-        let mut skin = vault;
-        for swelling in &self.swellings {
-            let distance = (direction - swelling.toward).length() * 2.6;
-            skin += swelling.thickness * bell(distance);
-        }
-        if p.z < NECK_TOP {
-            let neck = 58.0 - vec3(p.x, (p.y + 22.0) * 0.9, 0.0).length();
-            skin = skin
-                .max(neck - (p.z + 55.0).max(0.0))
-                .max(-self.face.distance(p));
+        let skin = if vault < DEEP {
+            self.below_skin(p, vault, direction)
+        } else {
+            vault
+        };
+        if skin < -h.mm() {
+            return None;
         }
         let bone_top = vault - self.scalp;
         let front = direction.y.max(0.0);
@@ -166,7 +167,7 @@ impl Head {
             let petrous = self.petrous.distance(vec3(p.x.abs(), p.y, p.z));
             dura = dura.min(base).min(petrous);
         }
-        Layers {
+        Some(Layers {
             skin,
             dura,
             direction,
@@ -174,7 +175,24 @@ impl Head {
             bone_top,
             bone,
             base,
+        })
+    }
+
+    /// Depth below the skin, mm: below the vault's, what swells over it, or the face's and neck's.
+    #[inline]
+    fn below_skin(&self, p: Vec3, vault: f32, direction: Vec3) -> f32 {
+        let mut skin = vault;
+        for swelling in &self.swellings {
+            let distance = (direction - swelling.toward).length() * 2.6;
+            skin += swelling.thickness * bell(distance);
         }
+        if p.z < NECK_TOP {
+            let neck = 58.0 - vec3(p.x, (p.y + 22.0) * 0.9, 0.0).length();
+            skin = skin
+                .max(neck - (p.z + 55.0).max(0.0))
+                .max(-self.face.distance(p));
+        }
+        skin
     }
 
     /// Height of the inner skull base: anterior, middle and posterior fossa.

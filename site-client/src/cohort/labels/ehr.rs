@@ -162,11 +162,8 @@ mod tests {
     fn labels(offset_days: i32, window: LabelWindow) -> Vec<Option<bool>> {
         let day = jiff::civil::date(2024, 6, 15);
         let mut records = Records::default();
-        records.push(
-            "p",
-            day.saturating_add(offset_days.days()),
-            Fact::Code("G91.2".into()),
-        );
+        let day_of_record = day.saturating_add(offset_days.days());
+        records.push("p", (day_of_record, Fact::Code("G91.2".into())), "row 2");
         let scans = [scan("s", "p", Some(day))];
         let (table, _) = from_records(&scans, records, &Definitions::paper(), window);
         table.rows[0].labels.clone()
@@ -198,10 +195,13 @@ mod tests {
     }
 
     #[test]
-    fn strangers_and_undated_scans_are_counted() {
+    fn undated_scans_are_counted_and_strangers_counted_and_listed_without_their_names() {
         let day = jiff::civil::date(2024, 6, 15);
         let mut records = Records::default();
-        records.push("stranger", day, Fact::Code("G91.2".into()));
+        for (row, code) in [(2, "G91.2"), (3, "I61.0")] {
+            let fact = Fact::Code(code.into());
+            records.push("stranger", (day, fact), format!("row {row}"));
+        }
         let scans = [scan("s", "p", None)];
         let (table, report) = from_records(
             &scans,
@@ -210,7 +210,9 @@ mod tests {
             LabelWindow::FromScan,
         );
         assert_eq!(report.undated, 1);
-        assert_eq!(report.left_out[&Trouble::UnknownPatient].count, 1);
+        let strangers = &report.left_out[&Trouble::UnknownPatient];
+        assert_eq!(strangers.count, 2);
+        assert_eq!(strangers.first, ["row 2"]);
         assert!(table.rows[0].labels.iter().all(Option::is_none));
     }
 }

@@ -173,8 +173,8 @@ impl Resource<'_> {
             Reading::Date(day) => {
                 records.push(
                     self.pseudonyms.get(id).map_or(id, String::as_str),
-                    day,
-                    fact,
+                    (day, fact),
+                    self.place(path),
                 );
             }
             Reading::None => records.trouble(Trouble::UnparsableDate, self.place(path)),

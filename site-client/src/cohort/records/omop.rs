@@ -102,7 +102,9 @@ fn keep(
         (None, _, _) => records.trouble(Trouble::NoPatient, row.place(person)),
         (_, None, _) => records.trouble(Trouble::UnknownCodeSystem, row.place(fact_column)),
         (_, _, Reading::None) => records.trouble(Trouble::UnparsableDate, row.place(date)),
-        (Some(patient), Some(fact), Reading::Date(day)) => records.push(patient, day, fact),
+        (Some(patient), Some(fact), Reading::Date(day)) => {
+            records.push(patient, (day, fact), row.place(person));
+        }
     }
     Ok(())
 }

@@ -39,8 +39,8 @@ pub(super) fn read(
         } else if let Reading::Date(day) = day {
             records.push(
                 row.text(patient),
-                day,
-                Fact::Code(row.text(code).to_owned()),
+                (day, Fact::Code(row.text(code).to_owned())),
+                row.place(patient),
             );
         } else {
             records.trouble(Trouble::UnparsableDate, row.place(date));
@@ -65,8 +65,8 @@ pub(super) fn read(
         } else if let Reading::Date(day) = day {
             records.push(
                 row.text(patient),
-                day,
-                Fact::Medication(row.text(name).to_owned()),
+                (day, Fact::Medication(row.text(name).to_owned())),
+                row.place(patient),
             );
         } else {
             records.trouble(Trouble::UnparsableDate, row.place(date));

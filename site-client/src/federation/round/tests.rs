@@ -1,3 +1,5 @@
+use std::io::Cursor;
+
 use protocol::plan::Plan;
 
 use super::*;
@@ -60,8 +62,22 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 }
 
 /// Weights 1 to 5, center 6, local 7 and 8, and what the plan adds.
-fn model(extra: &[f32]) -> Vec<u8> {
-    bytes(&[&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], extra].concat())
+fn model(extra: &[f32]) -> Cursor<Vec<u8>> {
+    let values = [&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], extra].concat();
+    Cursor::new(bytes(&values))
+}
+
+/// What is carried on, the norm, and the update.
+fn finished(
+    config: &Config,
+    start: &Started,
+    trained: &Trained,
+    carried: &Carried,
+) -> (Finished, Vec<u8>) {
+    let mut update = Vec::new();
+    let layout = layout(config);
+    let finished = finish(config, &layout, start, trained, carried, 1, &mut update);
+    (finished.unwrap(), update)
 }
 
 fn trained(start: &Started, by: f32) -> Trained {
@@ -84,7 +100,7 @@ fn tensors_find_their_places_and_the_update_holds_what_changed() {
     let config = config("dino = { teacher = \"local\" }");
     let layout = layout(&config);
     let nothing = Carried::default();
-    let start = start(&config, &schema(), &layout, &model(&[]), &nothing).unwrap();
+    let start = start(&config, &schema(), &layout, &mut model(&[]), &nothing).unwrap();
     assert_eq!(start.params.tensor("a.norm"), Some(&[7.0, 8.0][..]));
     assert_eq!(
         start.params.tensor("b.weight"),
@@ -92,9 +108,9 @@ fn tensors_find_their_places_and_the_update_holds_what_changed() {
     );
     assert_eq!(start.params.tensor("center"), Some(&[6.0][..]));
     assert_eq!(start.params.tensor("d.weight"), Some(&[5.0][..]));
-    let finished = finish(&config, &layout, &start, &trained(&start, 0.5), &nothing, 1).unwrap();
-    assert_eq!(floats(&finished.update), [0.5; 6]);
-    assert_eq!(finished.update.len() as u64, layout.update_bytes());
+    let (finished, update) = finished(&config, &start, &trained(&start, 0.5), &nothing);
+    assert_eq!(floats(&update), [0.5; 6]);
+    assert_eq!(update.len() as u64, layout.update_bytes());
     assert!((finished.norm - (5.0_f64 * 0.25).sqrt()).abs() < 1e-12);
     assert_eq!(finished.carried.local, [7.5, 8.5]);
 }
@@ -106,7 +122,14 @@ fn local_tensors_go_on_from_the_sites_own() {
         local: vec![-1.0, -2.0],
         ..Carried::default()
     };
-    let start = start(&config, &schema(), &layout(&config), &model(&[]), &carried).unwrap();
+    let start = start(
+        &config,
+        &schema(),
+        &layout(&config),
+        &mut model(&[]),
+        &carried,
+    )
+    .unwrap();
     assert_eq!(start.params.tensor("a.norm"), Some(&[-1.0, -2.0][..]));
 }
 
@@ -129,7 +152,7 @@ fn the_teacher_comes_from_where_the_plan_says() {
     ] {
         let config = config(&format!("dino = {dino}"));
         let layout = layout(&config);
-        let start = start(&config, &schema(), &layout, &model(extra), carried).unwrap();
+        let start = start(&config, &schema(), &layout, &mut model(extra), carried).unwrap();
         let teacher = start.teacher.unwrap();
         assert_eq!(teacher.tensor("b.weight").unwrap()[0], expected, "{dino}");
         assert!(teacher.tensor("center").is_none());
@@ -146,11 +169,11 @@ fn scaffold_corrects_by_the_difference_of_controls() {
         control: Some(vec![0.25; 5]),
         ..Carried::default()
     };
-    let start = start(&config, &schema(), &layout, &model(&[1.0; 5]), &own).unwrap();
+    let start = start(&config, &schema(), &layout, &mut model(&[1.0; 5]), &own).unwrap();
     assert_eq!(start.correction, Some(vec![0.75; 5]));
-    let finished = finish(&config, &layout, &start, &trained(&start, 0.5), &own, 1).unwrap();
+    let (finished, update) = finished(&config, &start, &trained(&start, 0.5), &own);
     // cₖ⁺ = cₖ − c + (x − y)/Ση = 0.25 − 1 − 0.5/0.5, so the change is −2.
-    assert_eq!(&floats(&finished.update)[6..], [-2.0; 5]);
+    assert_eq!(&floats(&update)[6..], [-2.0; 5]);
     assert_eq!(finished.carried.control, Some(vec![-1.75; 5]));
 }
 
@@ -163,34 +186,24 @@ fn fedema_mixes_by_divergence_and_keeps_its_first_scale() {
         &config,
         &schema(),
         &layout,
-        &model(&[]),
+        &mut model(&[]),
         &Carried::default(),
     )
     .unwrap();
     assert_eq!(first.params.tensor("d.weight"), Some(&[5.0][..]));
     let done = trained(&first, 2.0);
-    let carried = finish(&config, &layout, &first, &done, &Carried::default(), 1)
-        .unwrap()
-        .carried;
+    let (Finished { carried, .. }, _) = finished(&config, &first, &done, &Carried::default());
     assert_eq!(
         carried.previous.as_deref(),
         Some(&[3.0, 4.0, 5.0, 6.0, 7.0][..])
     );
     // At the first synchronization the mixing rate is τ: halfway between own and global.
-    let second = start(&config, &schema(), &layout, &model(&[]), &carried).unwrap();
+    let second = start(&config, &schema(), &layout, &mut model(&[]), &carried).unwrap();
     assert!((second.params.tensor("d.weight").unwrap()[0] - 6.0).abs() < 1e-5);
-    let carried = finish(
-        &config,
-        &layout,
-        &second,
-        &trained(&second, 0.0),
-        &carried,
-        1,
-    )
-    .unwrap()
-    .carried;
+    let (Finished { carried, .. }, _) =
+        finished(&config, &second, &trained(&second, 0.0), &carried);
     // Half as far away now, so half the rate: 5 + 0.25 · 1.
-    let third = start(&config, &schema(), &layout, &model(&[]), &carried).unwrap();
+    let third = start(&config, &schema(), &layout, &mut model(&[]), &carried).unwrap();
     assert!((third.params.tensor("d.weight").unwrap()[0] - 5.25).abs() < 1e-5);
 }
 
@@ -199,14 +212,12 @@ fn lossy_updates_carry_their_loss_to_the_next_round() {
     let config = config("dino = { teacher = \"local\" }\nencoding = { update = \"bf16\" }");
     let layout = layout(&config);
     let nothing = Carried::default();
-    let start = start(&config, &schema(), &layout, &model(&[]), &nothing).unwrap();
+    let start = start(&config, &schema(), &layout, &mut model(&[]), &nothing).unwrap();
     let done = trained(&start, 0.001);
-    let finished = finish(&config, &layout, &start, &done, &nothing, 1).unwrap();
+    let (finished, update) = finished(&config, &start, &done, &nothing);
     let residual = finished.carried.residual.unwrap();
     let mut decoded = vec![0.0; 5];
-    Encoding::Bf16
-        .decode(&finished.update[..10], &mut decoded)
-        .unwrap();
+    Encoding::Bf16.decode(&update[..10], &mut decoded).unwrap();
     for ((&before, &sent), (&after, lost)) in start
         .anchor
         .iter()
@@ -230,7 +241,7 @@ fn a_model_of_another_size_is_refused() {
         &config,
         &schema(),
         &layout(&config),
-        &[0; 12],
+        &mut Cursor::new([0; 12]),
         &Carried::default(),
     );
     let message = result.err().unwrap().to_string();

@@ -206,3 +206,25 @@ fn a_refused_update_is_not_sent_for_ever() {
             .any(|action| matches!(action, Action::Send(..)))
     );
 }
+
+#[test]
+fn a_transfer_that_failed_is_tried_again_while_it_is_still_wanted() {
+    let mut session = Session::resume(State::default());
+    session.handle(Event::Connected);
+    session.handle(Event::Asked(task(1)));
+    drain(&mut session);
+    session.handle(Event::TryAgain(task(1).model));
+    assert_eq!(drain(&mut session), [Action::Fetch(task(1).model)]);
+
+    let mut session = running();
+    session.handle(Event::Done(task(1), ready()));
+    drain(&mut session);
+    session.handle(Event::TryAgain(task(1).model));
+    assert_eq!(drain(&mut session), []);
+    session.handle(Event::TryAgain(ready().blob));
+    assert_eq!(drain(&mut session), [Action::Send(task(1), ready())]);
+    session.handle(Event::Received(ready().blob));
+    drain(&mut session);
+    session.handle(Event::TryAgain(ready().blob));
+    assert_eq!(drain(&mut session), []);
+}

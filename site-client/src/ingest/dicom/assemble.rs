@@ -105,7 +105,7 @@ pub fn assemble(
         }
         flags.push(Flag::Gap);
     }
-    let mut planes = decode(&mut slices, &mut flags)?;
+    let mut planes = decode(&mut slices, max_voxels, &mut flags)?;
     let step = if stack.is_even(&places) {
         (places[places.len() - 1] - places[0]) / (places.len() - 1) as f64
     } else {
@@ -211,7 +211,11 @@ fn refuse_mixed(first: &Slice, slices: &[Slice]) -> Result<(), Reason> {
 }
 
 /// Decodes file by file, so that a multi-frame object is opened once.
-fn decode(slices: &mut [Slice], flags: &mut Vec<Flag>) -> Result<Vec<Vec<f32>>, Reason> {
+fn decode(
+    slices: &mut [Slice],
+    max_voxels: usize,
+    flags: &mut Vec<Flag>,
+) -> Result<Vec<Vec<f32>>, Reason> {
     let mut files: BTreeMap<&Path, Vec<usize>> = BTreeMap::new();
     for (index, slice) in slices.iter().enumerate() {
         files.entry(&slice.path).or_default().push(index);
@@ -221,7 +225,7 @@ fn decode(slices: &mut [Slice], flags: &mut Vec<Flag>) -> Result<Vec<Vec<f32>>, 
         .into_par_iter()
         .map(|(path, indices)| {
             let wanted: Vec<&Slice> = indices.iter().map(|&index| &slices[index]).collect();
-            let stored = pixels::decode_file(path, &wanted)?;
+            let stored = pixels::decode_file(path, &wanted, max_voxels)?;
             let planes = indices.into_iter().zip(stored).map(|(index, mut stored)| {
                 let mut slice = slices[index].clone();
                 let wrapped = unwrap_12_bit(&mut stored, &mut slice);

@@ -5,12 +5,17 @@ use dicom_object::DefaultDicomObject;
 use dicom_pixeldata::PixelDecoder;
 use hayro_jpeg2000::{DecodeSettings, DecoderContext, Image};
 
-use super::slice::{Origin, first_line, open};
+use super::open::{Origin, Part, first_line, open};
 use super::{Reason, Slice, tags};
 
-/// Decodes the stored values of some slices of one file, in the order given.
-pub(super) fn decode_file(path: &Path, slices: &[&Slice]) -> Result<Vec<Vec<i32>>, Reason> {
-    let object = open(Origin::File(path), None)?;
+/// Decodes the stored values of some slices of one file, in the order given. The file may hold
+/// `max_voxels`.
+pub(super) fn decode_file(
+    path: &Path,
+    slices: &[&Slice],
+    max_voxels: usize,
+) -> Result<Vec<Vec<i32>>, Reason> {
+    let object = open(Origin::File(path), Part::Whole { max_voxels })?;
     slices.iter().map(|slice| decode(&object, slice)).collect()
 }
 

@@ -1,14 +1,8 @@
-use std::fs::File;
-use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::{panic, thread};
 
-use dicom_object::file::ReadPreamble;
-use dicom_object::{DefaultDicomObject, InMemDicomObject, OpenFileOptions, ReadError, Tag};
+use dicom_object::{DefaultDicomObject, InMemDicomObject, Tag};
 
-use super::guard::{Counted, Limit};
-use super::meta::mended;
-use super::pixels::transfer_syntax_name;
+use super::open::{Origin, Part, open};
 use super::{Reason, tags};
 
 /// One picture of a CT series: a file, or a frame of a multi-frame object.
@@ -94,7 +88,7 @@ impl std::fmt::Debug for Patient {
 /// # Errors
 /// Why the file holds none.
 pub fn read_slices(path: &Path) -> Result<Vec<Slice>, Reason> {
-    slices(path, &open(Origin::File(path), Some(tags::PIXEL_DATA))?)
+    slices(path, &open(Origin::File(path), Part::Description)?)
 }
 
 /// The slices of one file's bytes, named by `path`.
@@ -102,109 +96,7 @@ pub fn read_slices(path: &Path) -> Result<Vec<Slice>, Reason> {
 /// # Errors
 /// As [`read_slices`].
 pub fn read_bytes(path: &Path, bytes: &[u8]) -> Result<Vec<Slice>, Reason> {
-    slices(path, &open(Origin::Bytes(bytes), Some(tags::PIXEL_DATA))?)
-}
-
-/// Where a file's bytes are.
-#[derive(Clone, Copy)]
-pub(super) enum Origin<'a> {
-    Bytes(&'a [u8]),
-    File(&'a Path),
-}
-
-impl<'a> Origin<'a> {
-    fn reader(self) -> Result<Box<dyn Read + 'a>, Reason> {
-        Ok(match self {
-            Self::Bytes(bytes) => Box::new(bytes),
-            Self::File(path) => Box::new(BufReader::new(File::open(path).map_err(unreadable)?)),
-        })
-    }
-}
-
-/// Parses a file, whole or up to a tag.
-pub(super) fn open(origin: Origin<'_>, until: Option<Tag>) -> Result<DefaultDicomObject, Reason> {
-    match parse(origin, until, FEW_ITEMS) {
-        // Multi-frame objects have many items. The parser recurses into them, so it gets a stack
-        // that is deep enough if they should all lie in one another.
-        Err(Refusal::Limit(Limit::Items(_))) => thread::scope(|scope| {
-            let parse = || parse(origin, until, MANY_ITEMS);
-            let thread = thread::Builder::new().stack_size(DEEP_STACK);
-            let thread = thread.spawn_scoped(scope, parse).map_err(unreadable)?;
-            let parsed = thread.join();
-            parsed
-                .unwrap_or_else(|panic| panic::resume_unwind(panic))
-                .map_err(Refusal::reason)
-        }),
-        parsed => parsed.map_err(Refusal::reason),
-    }
-}
-
-/// Why a file is not parsed.
-enum Refusal {
-    Limit(Limit),
-    Reason(Reason),
-}
-
-impl Refusal {
-    fn reason(self) -> Reason {
-        match self {
-            Self::Limit(limit) => Reason::Unreadable {
-                problem: limit.to_string(),
-            },
-            Self::Reason(reason) => reason,
-        }
-    }
-}
-
-impl From<Reason> for Refusal {
-    fn from(reason: Reason) -> Self {
-        Self::Reason(reason)
-    }
-}
-
-fn parse(
-    origin: Origin<'_>,
-    until: Option<Tag>,
-    most_items: usize,
-) -> Result<DefaultDicomObject, Refusal> {
-    let file = mended(origin.reader()?)
-        .map_err(unreadable)?
-        .ok_or(Reason::NotDicom)?;
-    let file = Counted::new(file, most_items);
-    let options = OpenFileOptions::new().read_preamble(ReadPreamble::Always);
-    let options = match until {
-        Some(tag) => options.read_until(tag),
-        None => options.read_all(),
-    };
-    options.from_reader(file).map_err(|error| match error {
-        ReadError::ReadUnrecognizedTransferSyntax { uid, .. } => {
-            let name = transfer_syntax_name(&uid);
-            Refusal::Reason(Reason::TransferSyntax { name, uid })
-        }
-        error => match Limit::behind(&error) {
-            Some(limit) => Refusal::Limit(limit),
-            None => {
-                let problem = first_line(&error);
-                Refusal::Reason(Reason::Unreadable { problem })
-            }
-        },
-    })
-}
-
-fn unreadable(error: std::io::Error) -> Reason {
-    Reason::Unreadable {
-        problem: error.to_string(),
-    }
-}
-
-/// An error's own words, without its sources: those may quote the data.
-pub(super) fn first_line(error: &dyn std::error::Error) -> String {
-    error
-        .to_string()
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    slices(path, &open(Origin::Bytes(bytes), Part::Description)?)
 }
 
 fn slices(path: &Path, object: &DefaultDicomObject) -> Result<Vec<Slice>, Reason> {
@@ -517,14 +409,5 @@ fn items(object: &InMemDicomObject, tag: Tag) -> &[InMemDicomObject] {
 fn required<T>(value: Option<T>, attribute: &'static str) -> Result<T, Reason> {
     value.ok_or(Reason::Missing { attribute })
 }
-
-/// Items that a thread's usual stack bears in one another; a single slice has a handful.
-const FEW_ITEMS: usize = 256;
-
-/// Items of multi-frame objects: some seven for each of 2,000 frames.
-const MANY_ITEMS: usize = 1 << 14;
-
-/// The parser takes at most some 2 KiB per level.
-const DEEP_STACK: usize = MANY_ITEMS * (8 << 10);
 
 const MEDIA_DIRECTORY: &str = "1.2.840.10008.1.3.10";

@@ -221,8 +221,8 @@ impl Sheet {
             &format!("{high:.decimals$}"),
         );
         self.text(
-            left + LEGEND_WIDTH + 24,
-            top + 10,
+            left,
+            top + 46,
             11,
             "Research use only: not for clinical use.",
         );
@@ -268,6 +268,6 @@ const TILE: usize = 200;
 const GAP: usize = 6;
 const LABELS: usize = 86;
 const HEADING: usize = 44;
-const LEGEND: usize = 66;
+const LEGEND: usize = 84;
 const LEGEND_WIDTH: usize = 220;
 const HEADS_ACROSS: usize = 6;

@@ -2,9 +2,9 @@
 //! layer norm and GELU, each with a backward pass of its own.
 //!
 //! Recorded step by step, their backward passes read and write every intermediate tensor several
-//! times. Here each is one operation of the graph. This is the only file of the crate that knows
-//! which backends there are: the processor gets loops of its own, every other backend the same
-//! formulas in tensor operations.
+//! times. Here each is one operation of the graph. This is the only crate that knows which backends
+//! there are: the processor gets loops of its own, every other backend the same formulas in tensor
+//! operations.
 
 mod composed;
 mod host;
@@ -22,7 +22,7 @@ use burn::tensor::{Shape, Slice, Tensor, TensorData};
 ///
 /// # Shapes
 /// `[B, T, 3·E]` → `[B, T, E]`; the last axis is (query, key, value) × heads × head width.
-pub(crate) fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     Tensor::from_dispatch(<Dispatch as Fused>::fused_attention(
         qkv.into_dispatch(),
         heads,
@@ -30,7 +30,7 @@ pub(crate) fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
 }
 
 /// Layer normalization over the last axis.
-pub(crate) fn layer_norm<const D: usize>(
+pub fn layer_norm<const D: usize>(
     x: Tensor<D>,
     gamma: Tensor<1>,
     beta: Tensor<1>,
@@ -47,7 +47,7 @@ pub(crate) fn layer_norm<const D: usize>(
 }
 
 /// The exact (erf) GELU.
-pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(<Dispatch as Fused>::fused_gelu(x.into_dispatch()))
 }
 

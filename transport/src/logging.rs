@@ -1,4 +1,4 @@
-//! Logs go to standard error; results go to standard output.
+//! How the programs at both ends log: to standard error; results go to standard output.
 
 use std::io::{self, IsTerminal};
 
