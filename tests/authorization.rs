@@ -208,8 +208,8 @@ async fn every_message_of_a_valid_peer_is_allowed_by_its_role_or_ends_the_link()
                 let said = format!("{} said {}", identity.role(), message.name());
                 let allowed = message.is_allowed_from(identity.role());
                 match message {
-                    // Heartbeats are not delivered: that the link lives on shows them accepted.
-                    Message::Heartbeat(_) => {
+                    // The link itself answers these: that it lives on shows them accepted.
+                    Message::Heartbeat(_) | Message::Probe(_) if allowed => {
                         link.send(messages::always_allowed(identity))
                             .await
                             .expect("a link");

@@ -23,7 +23,7 @@ use clap::Subcommand;
 pub(crate) enum Command {
     /// Let a site or an observer in: issue a certificate for its request.
     Approve(approve::Args),
-    /// Copy the journal while it is in use.
+    /// Copy the journal while it is in use, and models and updates to a bucket.
     Backup(backup::Args),
     /// Write a model with its card, or the transcript of a run.
     Export(export::Args),
@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Renew(renew::Args),
     /// Compute every global model again from the staged updates, and compare.
     Replay(replay::Args),
+    /// Copy models and updates back from a bucket.
+    Restore(backup::RestoreArgs),
     /// Shut a member out, for good.
     Revoke(revoke::Args),
     /// Serve the launched runs to the sites.
@@ -64,6 +66,7 @@ impl Command {
             Self::Matrix(args) => matrix::run(args),
             Self::Renew(args) => renew::run(args),
             Self::Replay(args) => replay::run(args),
+            Self::Restore(args) => backup::restore(args),
             Self::Revoke(args) => revoke::run(args),
             Self::Serve(args) => serve::run(args),
             Self::Show(args) => show::run(args),

@@ -12,7 +12,8 @@ use protocol::{Message, Timestamp};
 ///
 /// `approve` and `revoke` are other processes: they write the next consortium file, and
 /// [`follow`](Self::follow) makes this process believe it. Links check their peers against the same
-/// [`Trust`] at each heartbeat, so a revoked site is cut within one interval and one heartbeat.
+/// [`Trust`] twice a heartbeat; this process looks at the file as often, so a revoked site is cut
+/// within one heartbeat.
 #[derive(Debug)]
 pub struct Membership {
     home: AuthorityHome,

@@ -1,6 +1,7 @@
 //! The pump: QUIC (and TLS over TCP where UDP is blocked) under the protocol, and the blob store.
 
 mod backoff;
+mod bucket;
 mod clock;
 mod config;
 mod connector;
@@ -9,6 +10,7 @@ mod link;
 mod listener;
 pub mod logging;
 mod pipe;
+mod probe;
 mod quic;
 mod socket;
 mod store;
@@ -16,10 +18,12 @@ mod tcp;
 mod transfer;
 
 pub use backoff::Backoff;
+pub use bucket::{Bucket, BucketError};
 pub use config::{Config, ConfigError, Congestion, PathChoice};
 pub use connector::Connector;
 pub use error::{ConnectError, LinkError, SetupError, TransferError};
-pub use link::{Link, Path};
+pub use link::{Link, Packets, Path};
 pub use listener::Listener;
+pub use probe::{Throughput, measure};
 pub use store::{Blob, BlobStore, BlobWriter, Collected, StoreError};
 pub use transfer::{Transferred, receive_blob, send_blob, take_blob};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::error::{LinkError, TransferError};
 use crate::pipe::{Chunk, Ending, Heard, Inbox, Pipe};
+use crate::probe;
 
 /// The path a link's bytes take.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,11 +37,21 @@ impl fmt::Display for Path {
     }
 }
 
+/// What became of a link's packets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Packets {
+    /// Sent by us.
+    pub sent: u64,
+    /// Of these, lost on the way.
+    pub lost: u64,
+}
+
 /// A live connection to a verified peer.
 ///
 /// Messages go both ways ([`send`](Self::send), [`receive`](Self::receive)); blobs move beside them
 /// ([`send_blob`](crate::send_blob), [`receive_blob`](crate::receive_blob)). Heartbeats, the
-/// repeated check of the peer's membership, and the idle timeout are taken care of. Clones are the
+/// repeated check of the peer's membership, the idle timeout and the answers to probes are taken
+/// care of. Clones are the
 /// same link; when the last one is dropped it is closed.
 ///
 /// A link that ended stays ended. What a site and its coordinator have agreed on does not depend
@@ -106,6 +117,7 @@ impl Link {
             deliver,
             heard_sequence: watch::Sender::new(0),
             set_ready,
+            is_probed: Arc::default(),
         };
         let pulse = Pulse {
             peer: handshake.peer.clone(),
@@ -214,6 +226,15 @@ impl Link {
     /// Bytes of chunks handed to the network so far, whether or not they arrived.
     pub fn chunk_bytes_sent(&self) -> u64 {
         self.0.chunk_bytes_sent.load(Ordering::Relaxed)
+    }
+
+    /// Packets sent and lost so far, where the path counts them: QUIC does.
+    pub fn packets(&self) -> Option<Packets> {
+        self.0.pipe.packets()
+    }
+
+    pub(crate) fn pipe(&self) -> &Pipe {
+        &self.0.pipe
     }
 
     /// Why it has ended, if it has.
@@ -348,6 +369,8 @@ struct Router {
     deliver: mpsc::Sender<Message>,
     heard_sequence: watch::Sender<u64>,
     set_ready: watch::Sender<bool>,
+    /// Whether a probe is being answered.
+    is_probed: Arc<AtomicBool>,
 }
 
 impl Router {
@@ -361,6 +384,10 @@ impl Router {
             }
             if let Message::Heartbeat(heartbeat) = message {
                 self.heard_sequence.send_replace(heartbeat.sequence);
+                continue;
+            }
+            if let Message::Probe(asked) = message {
+                probe::answer(asked, &self.pipe, &self.is_probed);
                 continue;
             }
             let Some(destinations) = self.destinations(&message) else {
@@ -439,9 +466,8 @@ impl Pulse {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for sequence in 1.. {
             ticks.tick().await;
-            if let Err(refusal) = self.trust.check(&self.peer, clock::now()) {
-                tracing::warn!(peer = %self.peer.id(), %refusal, "no longer let in");
-                return self.pipe.close(CloseCode::NotMember);
+            if !self.is_still_member() {
+                return;
             }
             if self.heard.silence() > self.idle_timeout {
                 return self.pipe.close(CloseCode::Idle);
@@ -450,7 +476,25 @@ impl Pulse {
             if let Ok(frame) = codec::encode(&Heartbeat { sequence, heard }.into()) {
                 self.pipe.try_send(Bytes::from(frame));
             }
+            // A second check between two beats: with a file that is read twice a heartbeat as
+            // well, a revoked peer is cut off within one.
+            tokio::time::sleep(self.interval / 2).await;
+            if !self.is_still_member() {
+                return;
+            }
         }
+    }
+}
+
+impl Pulse {
+    /// Whether the peer may stay; if not, it is cut off.
+    fn is_still_member(&self) -> bool {
+        let checked = self.trust.check(&self.peer, clock::now());
+        if let Err(refusal) = &checked {
+            tracing::warn!(peer = %self.peer.id(), %refusal, "no longer let in");
+            self.pipe.close(CloseCode::NotMember);
+        }
+        checked.is_ok()
     }
 }
 

@@ -21,6 +21,10 @@ use crate::quic::{self, QuicPipe};
 use crate::tcp::{self, TcpPipe};
 use crate::{clock, socket};
 
+mod handshakes;
+
+use handshakes::Handshakes;
+
 /// Accepts links. Dropped, it accepts no more; the links it gave live on.
 #[derive(Debug)]
 pub struct Listener {
@@ -63,7 +67,7 @@ impl Listener {
         let (deliver, links) = mpsc::channel(ACCEPT_QUEUE);
         let current = watch::Sender::new(current);
         let gate = Gate {
-            connections: semaphore(config.max_connections),
+            connections: Arc::new(Semaphore::new(config.max_connections as usize)),
             config: Arc::new(config),
             trust: trust.clone(),
             current: current.subscribe(),
@@ -183,17 +187,22 @@ impl Gate {
 }
 
 async fn accept_quic(endpoint: Endpoint, gate: Gate) {
-    let handshakes = semaphore(gate.config.max_handshakes);
+    let handshakes = Handshakes::new(gate.config.max_handshakes);
     while let Some(incoming) = endpoint.accept().await {
+        let is_proven = incoming.remote_address_validated();
         // Under load a peer must first show that it can receive at its address.
-        let is_busy = handshakes.available_permits() < gate.config.max_handshakes as usize / 2;
-        if is_busy && incoming.may_retry() && !incoming.remote_address_validated() {
+        if handshakes.are_half_taken() && incoming.may_retry() && !is_proven {
             let _ = incoming.retry();
             continue;
         }
-        let connection = Arc::clone(&gate.connections).try_acquire_owned();
-        let handshake = Arc::clone(&handshakes).try_acquire_owned();
-        let (Ok(connection), Ok(handshake)) = (connection, handshake) else {
+        // An address that is not proven may be anybody's, so nothing is held against it.
+        let address = is_proven.then(|| incoming.remote_address().ip());
+        let Some(handshake) = handshakes.begin(address) else {
+            // Silence rather than refusal: an honest peer sends its first packet again.
+            incoming.ignore();
+            continue;
+        };
+        let Ok(connection) = Arc::clone(&gate.connections).try_acquire_owned() else {
             incoming.refuse();
             continue;
         };
@@ -233,12 +242,10 @@ async fn shake_quic(
 }
 
 async fn accept_tcp(listener: TcpListener, gate: Gate) {
-    let handshakes = semaphore(gate.config.max_handshakes);
+    let handshakes = Handshakes::new(gate.config.max_handshakes);
     loop {
         // No more handshakes than allowed: the others wait in the kernel's queue.
-        let Ok(handshake) = Arc::clone(&handshakes).acquire_owned().await else {
-            return;
-        };
+        handshakes.room().await;
         let (stream, remote) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -247,6 +254,9 @@ async fn accept_tcp(listener: TcpListener, gate: Gate) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
+        };
+        let Some(handshake) = handshakes.begin(Some(remote.ip())) else {
+            continue;
         };
         let Ok(connection) = Arc::clone(&gate.connections).try_acquire_owned() else {
             continue;
@@ -284,10 +294,6 @@ async fn shake_tcp(
     Ok(Link::start(handshake, &gate.config, |inbox| {
         Pipe::Tcp(TcpPipe::start(stream, window, inbox))
     }))
-}
-
-fn semaphore(permits: u32) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(permits as usize))
 }
 
 /// Links that may wait to be accepted.

@@ -10,6 +10,7 @@ use protocol::{CloseCode, Message};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::LinkError;
+use crate::link::Packets;
 use crate::quic::QuicPipe;
 use crate::tcp::TcpPipe;
 
@@ -69,6 +70,33 @@ impl Pipe {
         match self {
             Self::Quic(pipe) => pipe.send_chunk(header, bytes).await,
             Self::Tcp(pipe) => pipe.send_chunk(header, bytes).await,
+        }
+    }
+
+    /// Sends a chunk and waits until it arrived; over TCP, see [`settle`](Self::settle).
+    pub(crate) async fn deliver_chunk(
+        &self,
+        header: ChunkHeader,
+        bytes: Bytes,
+    ) -> Result<(), LinkError> {
+        match self {
+            Self::Quic(pipe) => pipe.deliver_chunk(header, bytes).await,
+            Self::Tcp(pipe) => pipe.send_chunk(header, bytes).await,
+        }
+    }
+
+    /// Over TCP, waits until the peer took every chunk sent so far.
+    pub(crate) async fn settle(&self) -> Result<(), LinkError> {
+        match self {
+            Self::Quic(_) => Ok(()),
+            Self::Tcp(pipe) => pipe.settle().await,
+        }
+    }
+
+    pub(crate) fn packets(&self) -> Option<Packets> {
+        match self {
+            Self::Quic(pipe) => Some(pipe.packets()),
+            Self::Tcp(_) => None,
         }
     }
 

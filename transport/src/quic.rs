@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::config::{Config, Congestion};
 use crate::error::{LinkError, SetupError};
+use crate::link::Packets;
 use crate::pipe::{CONTROL_QUEUE, Chunk, Control, Ending, Inbox};
 use crate::socket::MIB;
 
@@ -56,20 +57,45 @@ impl QuicPipe {
         header: ChunkHeader,
         bytes: Bytes,
     ) -> Result<(), LinkError> {
-        let sent = async {
-            let mut stream = self.connection.open_uni().await?;
-            let _ = stream.set_priority(BULK_PRIORITY);
-            let mut parts = [Bytes::copy_from_slice(&header.encode()), bytes];
-            stream
-                .write_all_chunks(&mut parts)
-                .await
-                .map_err(io::Error::from)?;
-            let _ = stream.finish();
-            io::Result::Ok(())
-        };
-        match sent.await {
-            Ok(()) => Ok(()),
+        match self.write_chunk(header, bytes).await {
+            Ok(_) => Ok(()),
             Err(_) => Err(self.ending.wait().await),
+        }
+    }
+
+    /// As [`send_chunk`](Self::send_chunk), and waits until all of it is acknowledged.
+    pub(crate) async fn deliver_chunk(
+        &self,
+        header: ChunkHeader,
+        bytes: Bytes,
+    ) -> Result<(), LinkError> {
+        let delivered = async {
+            let stream = self.write_chunk(header, bytes).await?;
+            stream.stopped().await.map_err(io::Error::from)
+        };
+        match delivered.await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.ending.wait().await),
+        }
+    }
+
+    async fn write_chunk(&self, header: ChunkHeader, bytes: Bytes) -> io::Result<SendStream> {
+        let mut stream = self.connection.open_uni().await?;
+        let _ = stream.set_priority(BULK_PRIORITY);
+        let mut parts = [Bytes::copy_from_slice(&header.encode()), bytes];
+        stream
+            .write_all_chunks(&mut parts)
+            .await
+            .map_err(io::Error::from)?;
+        let _ = stream.finish();
+        Ok(stream)
+    }
+
+    pub(crate) fn packets(&self) -> Packets {
+        let path = self.connection.stats().path;
+        Packets {
+            sent: path.sent_packets,
+            lost: path.lost_packets,
         }
     }
 

@@ -67,7 +67,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { what, source }
     }
 
@@ -266,15 +266,36 @@ impl BlobWriter {
     /// # Errors
     /// If the disk fails.
     pub fn finish(mut self) -> Result<BlobRef, StoreError> {
+        let outline = self.outline()?;
+        self.adopt(&outline)
+    }
+
+    /// Makes it durable if its bytes are those of `blob`; else it is gone.
+    ///
+    /// # Errors
+    /// If they are not, or the disk fails.
+    pub(crate) fn finish_as(mut self, blob: BlobRef) -> Result<BlobRef, StoreError> {
+        let outline = self.outline()?;
+        if outline.blob() != blob {
+            let (blob, chunk) = (blob.digest, 0);
+            return Err(StoreError::Damaged { blob, chunk });
+        }
+        self.adopt(&outline)
+    }
+
+    fn outline(&mut self) -> Result<Outline, StoreError> {
         if !self.buffer.is_empty() {
             let chunk = self.leaves.len() as u64;
             self.leaves
                 .push(ChunkHash::of(self.len, chunk, &self.buffer));
         }
         let leaves = std::mem::take(&mut self.leaves);
-        let outline = Outline::new(self.len, leaves).map_err(|_| StoreError::TooLarge)?;
+        Outline::new(self.len, leaves).map_err(|_| StoreError::TooLarge)
+    }
+
+    fn adopt(&self, outline: &Outline) -> Result<BlobRef, StoreError> {
         self.file.sync_all().map_err(StoreError::io("sync blob"))?;
-        self.store.adopt(&self.path, &outline)?;
+        self.store.adopt(&self.path, outline)?;
         Ok(outline.blob())
     }
 }

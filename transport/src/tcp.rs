@@ -25,6 +25,8 @@ pub(crate) struct TcpPipe {
     bulk: mpsc::Sender<(ChunkHeader, Bytes)>,
     /// Chunks that the peer will still take.
     credit: Arc<Semaphore>,
+    /// Chunks that the peer takes when it holds none.
+    window: u32,
     /// Chunks that the peer may be told to send.
     grants: mpsc::UnboundedSender<()>,
 }
@@ -52,6 +54,7 @@ impl TcpPipe {
             ending,
             bulk,
             credit,
+            window,
             grants,
         }
     }
@@ -71,6 +74,14 @@ impl TcpPipe {
         match self.bulk.send((header, bytes)).await {
             Ok(()) => Ok(()),
             Err(_) => Err(self.ending.wait().await),
+        }
+    }
+
+    /// Waits until the peer took every chunk sent so far: then all credit is back.
+    pub(crate) async fn settle(&self) -> Result<(), LinkError> {
+        tokio::select! {
+            _ = self.credit.acquire_many(self.window) => Ok(()),
+            error = self.ending.wait() => Err(error),
         }
     }
 

@@ -3,6 +3,7 @@
 //! * `blobs`: both paths, both ways, resumed over connection kills
 //! * `paths`: fallback, proxy, lossy links, a changing address
 //! * `peers`: who is let in, cut off, or turned away
+//! * `probes`: how fast a link is
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
@@ -11,3 +12,4 @@ mod harness;
 mod pair;
 mod paths;
 mod peers;
+mod probes;

@@ -211,7 +211,7 @@ async fn a_link_that_loses_packets_loses_no_chunk() {
         Weather {
             delay,
             loss: 200,
-            bytes_per_second: 0,
+            ..Weather::default()
         },
         false,
     )

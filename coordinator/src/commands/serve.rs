@@ -83,7 +83,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         tracing::info!(%sites, %people, "serving");
         println!("sites: {sites}");
         println!("status: http://{people}/");
-        let follow = tokio::spawn(membership.follow(heartbeat));
+        let follow = tokio::spawn(membership.follow(heartbeat / 2));
         let (stop, stopped) = watch::channel(false);
         let page = tokio::spawn(web::serve(page, server.overview(), token, wait(stopped)));
         let served = server.run(listener, interrupted()?).await;

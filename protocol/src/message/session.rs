@@ -3,7 +3,7 @@
 use bincode::{Decode, Encode};
 
 use crate::bounded::{List, Text};
-use crate::ids::ConsortiumId;
+use crate::ids::{ConsortiumId, Digest};
 use crate::time::Timestamp;
 
 /// Longest consortium file, in bytes.
@@ -65,11 +65,19 @@ pub struct Renewed {
     pub certificate: List<u8, MAX_CERTIFICATE_LEN>,
 }
 
-/// Asks for bulk bytes of no meaning.
+/// Asks for bulk bytes of no meaning, to measure the path. They come as chunks of no blob,
+/// [`Probe::BLOB`]; a site may send the same, and they are thrown away.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Encode, Decode)]
 pub struct Probe {
-    /// How many; the coordinator may send fewer.
+    /// How many; the coordinator sends at most [`Probe::MAX_LEN`], and answers one probe at a time.
     pub bytes: u64,
+}
+
+impl Probe {
+    /// What stands in the headers of its chunks: no blob has this digest.
+    pub const BLOB: Digest = Digest::new([0; Digest::LEN]);
+    /// Most bytes of an answer: 32 MiB.
+    pub const MAX_LEN: u64 = 32 << 20;
 }
 
 /// Asks for an overview.

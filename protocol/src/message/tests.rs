@@ -529,6 +529,13 @@ fn a_statement_is_believed_only_with_its_signature() {
     assert!(Signed::<Receipt>::from_bytes(&[0; 63]).is_err());
 }
 
+/// Compared as text, since a metric may be NaN, which equals nothing.
+fn said_again_is_the_same(message: &Message) {
+    let frame = codec::encode(message).unwrap();
+    let again = codec::decode(&frame[codec::LENGTH_LEN..]).unwrap();
+    assert_eq!(format!("{again:?}"), format!("{message:?}"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { rng_seed: proptest::test_runner::RngSeed::Fixed(5), ..ProptestConfig::default() })]
 
@@ -537,18 +544,23 @@ proptest! {
         let frame = [&[1, tag][..], &body].concat();
         if let Ok(message) = codec::decode(&frame) {
             // Whatever was understood can be said again.
-            let again = codec::encode(&message).unwrap();
-            prop_assert_eq!(codec::decode(&again[4..]).unwrap().tag(), message.tag());
+            said_again_is_the_same(&message);
         }
     }
 
     #[test]
-    fn damaged_frames_never_panic(at in 0_usize..400, to in any::<u8>(), which in 0_usize..26) {
-        let golden = all().swap_remove(which % all().len());
+    fn a_damaged_message_of_any_kind_is_refused_or_another_message(
+        at in 0_usize..400,
+        to in any::<u8>(),
+        which in any::<prop::sample::Index>(),
+    ) {
+        let golden = all().swap_remove(which.index(all().len()));
         let mut frame = codec::encode(&golden.message).unwrap()[4..].to_vec();
         let at = at % frame.len();
         frame[at] = to;
-        let _ = codec::decode(&frame);
+        if let Ok(message) = codec::decode(&frame) {
+            said_again_is_the_same(&message);
+        }
     }
 
     #[test]

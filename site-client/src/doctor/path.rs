@@ -15,6 +15,8 @@ use super::identity::Known;
 use super::{Finding, Outcome, Subject, chain};
 use crate::clock;
 
+mod throughput;
+
 pub(super) async fn examine(subject: &Subject, known: Known, tell: &mut impl FnMut(Finding)) {
     let target = subject.coordinator.clone();
     let address = match spawn_blocking(move || resolve(&target)).await {
@@ -41,7 +43,7 @@ pub(super) async fn examine(subject: &Subject, known: Known, tell: &mut impl FnM
     } = known
     else {
         let why = "needs the key and the certificate";
-        for check in ["UDP", "TCP", "interception", "clock"] {
+        for check in ["UDP", "TCP", "interception", "clock", "throughput"] {
             tell(Finding::skipped(check, why));
         }
         return;
@@ -83,8 +85,16 @@ pub(super) async fn examine(subject: &Subject, known: Known, tell: &mut impl FnM
         ));
     }
     match udp.or(tcp) {
-        Ok((link, _)) => greet(&link, &trust, tell).await,
-        Err(_) => tell(Finding::skipped("clock", "needs a connection")),
+        Ok((link, _)) => {
+            greet(&link, &trust, tell).await;
+            throughput::examine(&link, subject.transport.congestion, tell).await;
+            link.finish(protocol::CloseCode::Done).await;
+        }
+        Err(_) => {
+            for check in ["clock", "throughput"] {
+                tell(Finding::skipped(check, "needs a connection"));
+            }
+        }
     }
 }
 
@@ -204,7 +214,6 @@ async fn greet(link: &Link, trust: &Trust, tell: &mut impl FnMut(Finding)) {
             "the coordinator did not answer our hello",
         )),
     }
-    link.finish(protocol::CloseCode::Done).await;
 }
 
 /// The coordinator's clock against the middle of our wait for it.

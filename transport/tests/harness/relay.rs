@@ -16,6 +16,8 @@ pub(crate) struct Weather {
     pub(crate) delay: Duration,
     /// Packets lost, of 10,000.
     pub(crate) loss: u64,
+    /// Packets at the beginning that are not lost.
+    pub(crate) spared: u64,
     /// Bottleneck, in bytes a second; 0 is none.
     pub(crate) bytes_per_second: u64,
 }
@@ -95,8 +97,16 @@ struct Packet {
 #[derive(Clone)]
 struct Line {
     weather: Weather,
-    state: Arc<Mutex<(u64, Instant)>>,
+    state: Arc<Mutex<State>>,
     queue: mpsc::Sender<Packet>,
+}
+
+struct State {
+    random: u64,
+    /// When the bottleneck has sent what it holds.
+    free_at: Instant,
+    /// Packets that came so far.
+    packets: u64,
 }
 
 fn line(weather: Weather, seed: u64) -> Line {
@@ -111,7 +121,11 @@ fn line(weather: Weather, seed: u64) -> Line {
     });
     Line {
         weather,
-        state: Arc::new(Mutex::new((seed, Instant::now()))),
+        state: Arc::new(Mutex::new(State {
+            random: seed,
+            free_at: Instant::now(),
+            packets: 0,
+        })),
         queue,
     }
 }
@@ -119,24 +133,26 @@ fn line(weather: Weather, seed: u64) -> Line {
 impl Line {
     fn send(&self, from: Arc<UdpSocket>, to: SocketAddr, bytes: &[u8]) {
         let mut state = self.state.lock().unwrap();
-        let (random, free_at) = &mut *state;
-        *random = random
+        state.packets += 1;
+        state.random = state
+            .random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        if (*random >> 33) % 10_000 < self.weather.loss {
+        let is_unlucky = (state.random >> 33) % 10_000 < self.weather.loss;
+        if is_unlucky && state.packets > self.weather.spared {
             return;
         }
         let now = Instant::now();
         let mut leaves = now;
         if self.weather.bytes_per_second > 0 {
-            leaves = now.max(*free_at);
+            leaves = now.max(state.free_at);
             // A queue of a quarter second, then packets are dropped.
             if leaves - now > QUEUE {
                 return;
             }
             let seconds = bytes.len() as f64 / self.weather.bytes_per_second as f64;
             leaves += Duration::from_secs_f64(seconds);
-            *free_at = leaves;
+            state.free_at = leaves;
         }
         let due = leaves + self.weather.delay;
         let _ = self.queue.send(Packet {
