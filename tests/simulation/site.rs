@@ -8,15 +8,15 @@ use certs::Identity;
 use protocol::bounded::{List, Text};
 use protocol::layout::Layout;
 use protocol::message::{
-    Content, Doing, Failed, Hello, Join, Manifest, Metrics, Plan as PlanMessage, Reason, Status,
-    Subject, TaskMetrics, UpdateFacts, Want, Work,
+    Doing, Failed, Hello, Join, Metrics, Plan as PlanMessage, Reason, Status, Subject, TaskMetrics,
+    Want, Work,
 };
 use protocol::plan::Plan;
-use protocol::{BlobRef, Digest, Message, Round, Signed, SiteId, Timestamp};
+use protocol::{Digest, Message, Round, Signed, SiteId, Timestamp};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use site_client::federation::{
-    Action, Event, Ready, Report, Session, SiteStore, Task, Working, Workplace,
+    Action, Event, Report, Session, SiteStore, Task, Working, Workplace,
 };
 use transport::BlobStore;
 
@@ -367,7 +367,7 @@ impl Site {
                         && process.sending != Some(ready.blob)
                     {
                         process.sending = Some(ready.blob);
-                        let manifest = manifest(workplace, &task, &ready);
+                        let manifest = workplace.manifest(&task, &ready);
                         let signed = Signed::new(&manifest, |context, text| {
                             self.identity.sign(context, text)
                         })
@@ -407,24 +407,6 @@ fn note_fate(fates: &mut BTreeMap<(Round, Digest), Fate>, current: Option<&(Task
             }
         }
         Working::Fetching | Working::Running => {}
-    }
-}
-
-fn manifest(workplace: &Workplace, task: &Task, ready: &Ready) -> Manifest {
-    Manifest {
-        blob: BlobRef {
-            digest: ready.blob,
-            len: ready.bytes,
-        },
-        run: task.run.clone(),
-        round: task.round,
-        schema: workplace.schema.digest(),
-        content: Content::Update(UpdateFacts {
-            base: task.model,
-            examples: ready.examples,
-            steps: ready.steps,
-            encoding: workplace.plan.config().encoding.update,
-        }),
     }
 }
 

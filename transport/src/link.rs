@@ -1,23 +1,25 @@
 //! A link: one verified peer, whichever path its bytes take.
 
+mod pulse;
+mod router;
+
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use certs::{Identity, Trust, VerifiedPeer};
-use protocol::message::{Heartbeat, Receipt, Subject};
 use protocol::transfer::ChunkHeader;
 use protocol::{CloseCode, Digest, Message, Signed, Statement, Version, codec};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
-use crate::clock;
 use crate::config::Config;
 use crate::error::{LinkError, TransferError};
 use crate::pipe::{Chunk, Ending, Heard, Inbox, Pipe};
-use crate::probe;
+use pulse::Pulse;
+use router::Router;
 
 /// The path a link's bytes take.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,8 +53,7 @@ pub struct Packets {
 /// Messages go both ways ([`send`](Self::send), [`receive`](Self::receive)); blobs move beside them
 /// ([`send_blob`](crate::send_blob), [`receive_blob`](crate::receive_blob)). Heartbeats, the
 /// repeated check of the peer's membership, the idle timeout and the answers to probes are taken
-/// care of. Clones are the
-/// same link; when the last one is dropped it is closed.
+/// care of. Clones are the same link; when the last one is dropped it is closed.
 ///
 /// A link that ended stays ended. What a site and its coordinator have agreed on does not depend
 /// on it: both say it again on the next one.
@@ -361,83 +362,6 @@ impl Routes {
     }
 }
 
-/// Sorts what arrives on the control channel.
-struct Router {
-    peer: VerifiedPeer,
-    pipe: Arc<Pipe>,
-    routes: Arc<Routes>,
-    deliver: mpsc::Sender<Message>,
-    heard_sequence: watch::Sender<u64>,
-    set_ready: watch::Sender<bool>,
-    /// Whether a probe is being answered.
-    is_probed: Arc<AtomicBool>,
-}
-
-impl Router {
-    async fn run(self, mut arriving: mpsc::Receiver<Message>) {
-        while let Some(message) = arriving.recv().await {
-            self.set_ready.send_replace(true);
-            if !message.is_allowed_from(self.peer.role()) {
-                let (message, role) = (message.name(), self.peer.role());
-                tracing::warn!(peer = %self.peer.id(), message, %role, "message not allowed");
-                return self.pipe.close(CloseCode::NotAllowed);
-            }
-            if let Message::Heartbeat(heartbeat) = message {
-                self.heard_sequence.send_replace(heartbeat.sequence);
-                continue;
-            }
-            if let Message::Probe(asked) = message {
-                probe::answer(asked, &self.pipe, &self.is_probed);
-                continue;
-            }
-            let Some(destinations) = self.destinations(&message) else {
-                return self.pipe.close(CloseCode::Malformed);
-            };
-            let routes: Vec<_> = destinations
-                .into_iter()
-                .filter_map(|(way, blob)| self.routes.find(way, blob))
-                .collect();
-            if routes.is_empty() {
-                if self.deliver.send(message).await.is_err() {
-                    return;
-                }
-                continue;
-            }
-            for route in routes {
-                if let Err(mpsc::error::TrySendError::Full(message)) =
-                    route.messages.try_send(message.clone())
-                {
-                    tracing::warn!(peer = %self.peer.id(), message = message.name(), "flood");
-                    return self.pipe.close(CloseCode::Malformed);
-                }
-            }
-        }
-    }
-
-    /// Transfers that the message may belong to; `None` if its signature is false.
-    fn destinations(&self, message: &Message) -> Option<Vec<(Way, Digest)>> {
-        Some(match message {
-            Message::Manifest(signed) => {
-                let manifest = open(&self.peer, signed).ok()?;
-                vec![(Way::In, manifest.blob.digest)]
-            }
-            Message::OutlinePage(page) => vec![(Way::In, page.blob)],
-            Message::Want(want) => vec![(Way::Out, want.blob)],
-            Message::Have(have) => vec![(Way::Out, have.blob)],
-            Message::Resend(resend) => vec![(Way::Out, resend.blob)],
-            Message::Receipt(signed) => {
-                let receipt: Receipt = open(&self.peer, signed).ok()?;
-                vec![(Way::Out, receipt.blob.digest)]
-            }
-            Message::Rejection(rejection) => match rejection.subject {
-                Subject::Blob(blob) => vec![(Way::In, blob), (Way::Out, blob)],
-                _ => Vec::new(),
-            },
-            _ => Vec::new(),
-        })
-    }
-}
-
 /// Hands chunks to the transfers they belong to. A slow disk holds up chunks, never messages.
 async fn route_chunks(mut arriving: mpsc::Receiver<Chunk>, pipe: &Pipe, routes: &Routes) {
     while let Some(chunk) = arriving.recv().await {
@@ -446,55 +370,6 @@ async fn route_chunks(mut arriving: mpsc::Receiver<Chunk>, pipe: &Pipe, routes: 
             let _ = route.chunks.send(chunk).await;
         }
         pipe.took_chunk();
-    }
-}
-
-/// Beats, listens for beats, and checks that the peer is still a member.
-struct Pulse {
-    peer: VerifiedPeer,
-    trust: Trust,
-    pipe: Arc<Pipe>,
-    heard: Heard,
-    heard_sequence: watch::Receiver<u64>,
-    interval: Duration,
-    idle_timeout: Duration,
-}
-
-impl Pulse {
-    async fn run(self) {
-        let mut ticks = tokio::time::interval(self.interval);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        for sequence in 1.. {
-            ticks.tick().await;
-            if !self.is_still_member() {
-                return;
-            }
-            if self.heard.silence() > self.idle_timeout {
-                return self.pipe.close(CloseCode::Idle);
-            }
-            let heard = *self.heard_sequence.borrow();
-            if let Ok(frame) = codec::encode(&Heartbeat { sequence, heard }.into()) {
-                self.pipe.try_send(Bytes::from(frame));
-            }
-            // A second check between two beats: with a file that is read twice a heartbeat as
-            // well, a revoked peer is cut off within one.
-            tokio::time::sleep(self.interval / 2).await;
-            if !self.is_still_member() {
-                return;
-            }
-        }
-    }
-}
-
-impl Pulse {
-    /// Whether the peer may stay; if not, it is cut off.
-    fn is_still_member(&self) -> bool {
-        let checked = self.trust.check(&self.peer, clock::now());
-        if let Err(refusal) = &checked {
-            tracing::warn!(peer = %self.peer.id(), %refusal, "no longer let in");
-            self.pipe.close(CloseCode::NotMember);
-        }
-        checked.is_ok()
     }
 }
 

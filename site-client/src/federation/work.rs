@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use protocol::layout::Layout;
-use protocol::message::{Doing, Work};
+use protocol::message::{Content, Doing, Manifest, UpdateFacts, Work};
 use protocol::plan::Plan;
-use protocol::{Digest, RunId, Schema, SiteId};
+use protocol::{BlobRef, Digest, RunId, Schema, SiteId};
 use transport::{BlobStore, StoreError};
 
 use super::error::FederationError;
@@ -48,6 +48,26 @@ pub struct Product {
 }
 
 impl Workplace {
+    /// What the site says of a finished update.
+    #[must_use]
+    pub fn manifest(&self, task: &Task, ready: &Ready) -> Manifest {
+        Manifest {
+            blob: BlobRef {
+                digest: ready.blob,
+                len: ready.bytes,
+            },
+            run: task.run.clone(),
+            round: task.round,
+            schema: self.schema.digest(),
+            content: Content::Update(UpdateFacts {
+                base: task.model,
+                examples: ready.examples,
+                steps: ready.steps,
+                encoding: self.plan.config().encoding.update,
+            }),
+        }
+    }
+
     /// Does a task; its result is durable at the site when this returns. `canceled` stops it;
     /// `progress` is told where it is.
     ///

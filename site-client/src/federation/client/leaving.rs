@@ -3,8 +3,8 @@
 use protocol::bounded::{List, Text};
 use protocol::codec;
 use protocol::layout::Part;
-use protocol::message::{Content, Failed, Manifest, Metrics, TaskMetrics, UpdateFacts};
-use protocol::{BlobRef, Digest, Message, Signed};
+use protocol::message::{Failed, Metrics, TaskMetrics};
+use protocol::{Digest, Message, Signed};
 use transport::send_blob;
 
 use super::{Site, Told};
@@ -27,21 +27,7 @@ impl Site {
             return Ok(());
         }
         let workplace = &active.workplace;
-        let manifest = Manifest {
-            blob: BlobRef {
-                digest: ready.blob,
-                len: ready.bytes,
-            },
-            run: task.run.clone(),
-            round: task.round,
-            schema: workplace.schema.digest(),
-            content: Content::Update(UpdateFacts {
-                base: task.model,
-                examples: ready.examples,
-                steps: ready.steps,
-                encoding: workplace.plan.config().encoding.update,
-            }),
-        };
+        let manifest = workplace.manifest(task, ready);
         let identity = &self.identity;
         let signed = Signed::new(&manifest, |context, bytes| identity.sign(context, bytes))
             .map_err(|error| FederationError::Trainer(error.to_string()))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use dicom_object::file::ReadPreamble;
 use dicom_object::{DefaultDicomObject, OpenFileOptions, ReadError};
 
-use super::guard::{Limit, check};
+use super::guard::check;
 use super::meta::mended;
 use super::pixels::transfer_syntax_name;
 use super::{Reason, tags};
@@ -43,7 +43,7 @@ pub(super) fn open(origin: Origin<'_>, part: Part) -> Result<DefaultDicomObject,
         Part::Description => (Some(tags::PIXEL_DATA), MAX_DESCRIPTION),
         Part::Whole { max_voxels } => (None, MAX_DESCRIPTION + 2 * max_voxels as u64),
     };
-    check(origin.reader()?, until, max_bytes).map_err(refused)?;
+    check(origin.reader()?, until, max_bytes).map_err(unreadable)?;
     let options = OpenFileOptions::new().read_preamble(ReadPreamble::Always);
     let options = match until {
         Some(tag) => options.read_until(tag),
@@ -56,25 +56,13 @@ pub(super) fn open(origin: Origin<'_>, part: Part) -> Result<DefaultDicomObject,
                 name: transfer_syntax_name(&uid),
                 uid,
             },
-            error => unparsable(&error),
+            error => unreadable(first_line(&error)),
         })
 }
 
-fn refused(limit: Limit) -> Reason {
+fn unreadable(problem: impl ToString) -> Reason {
     Reason::Unreadable {
-        problem: limit.to_string(),
-    }
-}
-
-fn unreadable(error: std::io::Error) -> Reason {
-    Reason::Unreadable {
-        problem: error.to_string(),
-    }
-}
-
-fn unparsable(error: &(dyn std::error::Error + 'static)) -> Reason {
-    Reason::Unreadable {
-        problem: first_line(error),
+        problem: problem.to_string(),
     }
 }
 
