@@ -24,6 +24,7 @@ use clap::{Parser, Subcommand};
 use protocol::SiteId;
 
 use setting::{Objective, Size};
+use study::Arm;
 
 /// Runs a consortium of phantom hospitals on this machine: federated pre-training, fine-tuning,
 /// internal and external validation.
@@ -122,6 +123,8 @@ enum Part {
         dir: PathBuf,
         /// Which hospital
         site: SiteId,
+        /// From what
+        arm: Arm,
     },
 }
 
@@ -140,7 +143,7 @@ fn main() -> ExitCode {
                     coordinator,
                 } => member::run(&dir, &site, coordinator),
                 Part::Serve { dir, listen } => federation::serve(&dir, listen),
-                Part::Study { dir, site } => study::at(&dir, &site),
+                Part::Study { dir, site, arm } => study::run(&dir, &site, arm),
             }
         }
     };

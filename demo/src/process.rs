@@ -11,6 +11,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
 use anyhow::{Context, ensure};
+use site_client::heap;
 
 /// A running child of the demo.
 pub(crate) struct Process {
@@ -37,7 +38,7 @@ impl Process {
             .append(true)
             .open(log)
             .with_context(|| format!("{}: cannot be written", log.display()))?;
-        let mut child = Command::new(program)
+        let mut child = heap::keep(&mut Command::new(program))
             .args(arguments)
             .env("RAYON_NUM_THREADS", threads.to_string())
             .stdin(Stdio::piped())

@@ -146,6 +146,9 @@ impl Setting {
             (config.mae.global_batch, config.mae.device_batch) = (batch, batch);
             (config.dino.global_batch, config.dino.device_batch) = (batch, batch);
         }
+        if self.size == Size::Tiny {
+            config.finetune.draws = TINY_DRAWS;
+        }
         config.finetune.epochs = self.epochs.unwrap_or(config.finetune.epochs);
         config
     }
@@ -192,6 +195,9 @@ const FILE: &str = "demo.toml";
 
 /// Small cohorts hold some positives of every disease.
 const PREVALENCE_FLOOR: f64 = 0.2;
+
+/// Scans drawn in an epoch of fine-tuning at size `tiny`, half the preset's: a newcomer waits.
+const TINY_DRAWS: usize = 160;
 
 const INTERNAL_PATIENTS: u64 = 480;
 const EXTERNAL_PATIENTS: u64 = 240;

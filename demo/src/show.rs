@@ -1,9 +1,11 @@
 //! The demo from its first line to its last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
@@ -28,6 +30,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     demo.study()?;
     demo.conclude(options.open)
+}
+
+/// One way to a classifier, at one hospital.
+struct Job<'a> {
+    arm: Arm,
+    home: &'a SiteId,
 }
 
 struct Demo {
@@ -122,31 +130,50 @@ impl Demo {
         Ok(())
     }
 
-    /// Fine-tuning at every hospital, two processes at a time.
+    /// Fine-tuning at every hospital, two processes at a time, the longest first.
     fn study(&self) -> anyhow::Result<()> {
-        let dir = self.dir.display().to_string();
         let internal = self.setting.internal();
-        let alone = self.process("alone", &["alone", &dir])?;
-        let mut others: Vec<&SiteId> = self.setting.sites[1..].iter().rev().collect();
-        let mut next = || {
-            let site = others.pop()?;
-            Some(self.process(&format!("study-{site}"), &["study", &dir, site.as_str()]))
+        let mut jobs: VecDeque<Job<'_>> = [Arm::Tuned, Arm::Single, Arm::Scratch]
+            .map(|arm| Job {
+                arm,
+                home: internal,
+            })
+            .into();
+        let sites = &self.setting.sites;
+        jobs.extend(sites.iter().map(|home| Job {
+            arm: Arm::Federated,
+            home,
+        }));
+        let jobs = Mutex::new(jobs);
+        let take = || jobs.lock().expect("no worker panics").pop_front();
+        let work = || {
+            while let Some(job) = take() {
+                if let Err(error) = self.fine_tune(job) {
+                    jobs.lock().expect("no worker panics").clear();
+                    return Err(error);
+                }
+            }
+            Ok(())
         };
-        let first = next().transpose()?;
-        alone.finish()?;
-        self.say(&format!("{internal} pre-trained alone, for comparison"));
-        let own = self.process(
-            &format!("study-{internal}"),
-            &["study", &dir, internal.as_str()],
-        )?;
-        let mut current = first;
-        while let Some(process) = current {
-            process.finish()?;
-            current = next().transpose()?;
-        }
-        own.finish()?;
+        thread::scope(|scope| {
+            let workers = [0; STUDIES].map(|_| scope.spawn(work));
+            workers
+                .into_iter()
+                .try_for_each(|worker| worker.join().expect("a worker never panics"))
+        })?;
         self.say("classifiers fine-tuned and scored at every hospital");
         Ok(())
+    }
+
+    fn fine_tune(&self, Job { arm, home }: Job<'_>) -> anyhow::Result<()> {
+        let dir = self.dir.display().to_string();
+        if arm == Arm::Single {
+            self.process("alone", &["alone", &dir])?.finish()?;
+            self.say(&format!("{home} pre-trained alone, for comparison"));
+        }
+        let name = format!("study-{}-{home}", arm.name());
+        let arguments = ["study", &dir, home.as_str(), arm.name()];
+        self.process(&name, &arguments)?.finish()
     }
 
     fn conclude(&self, open: bool) -> anyhow::Result<()> {
@@ -236,7 +263,7 @@ fn policy(setting: &Setting) -> Policy {
     }
 }
 
-/// Hospitals that fine-tune side by side.
+/// Classifiers fine-tuned side by side.
 const STUDIES: usize = 2;
 
 /// Phantom hospitals, unless told otherwise.

@@ -22,7 +22,7 @@ use crate::setting::Setting;
 use crate::{alone, federation};
 
 /// One way to a classifier; a column of the demo's table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Arm {
     /// From random weights, with the learning rates the pre-trained models use.
     Scratch,
@@ -48,8 +48,17 @@ impl Arm {
 
     /// Where its results go.
     pub(crate) fn folder(self, dir: &Path, home: &SiteId) -> PathBuf {
-        dir.join("runs")
-            .join(format!("{}-{home}", self.label().replace(' ', "-")))
+        dir.join("runs").join(format!("{}-{home}", self.name()))
+    }
+
+    /// Name in commands and of files.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Scratch => "scratch",
+            Self::Tuned => "tuned",
+            Self::Single => "single",
+            Self::Federated => "federated",
+        }
     }
 
     /// Label in tables and figures.
@@ -63,48 +72,30 @@ impl Arm {
     }
 }
 
-/// Everything the hospital `home` fine-tunes, each into a folder of its own: the internal hospital
-/// every arm, the others the federated model only.
-pub(crate) fn at(dir: &Path, home: &SiteId) -> anyhow::Result<()> {
-    let setting = Setting::read(dir)?;
+/// Fine-tunes `arm` on the labels of the hospital `home` and writes a run folder with the scores of
+/// every hospital's test patients.
+pub(crate) fn run(dir: &Path, home: &SiteId, arm: Arm) -> anyhow::Result<()> {
+    let setting = &Setting::read(dir)?;
     let cohorts = setting
         .sites
         .iter()
         .map(|site| Ok((site.clone(), setting.cohort(site)?)))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    for arm in Arm::at(&setting, home) {
-        let weights = match arm {
-            Arm::Scratch | Arm::Tuned => None,
-            Arm::Single => Some(dir.join(alone::FILE)),
-            Arm::Federated => Some(dir.join(federation::MODEL)),
-        };
-        let folder = arm.folder(dir, home);
-        run(&setting, arm, home, &cohorts, weights.as_deref(), &folder)?;
-    }
-    Ok(())
-}
-
-/// Fine-tunes `arm` on the labels of `home` and writes a run folder with the scores of every
-/// hospital's test patients.
-fn run(
-    setting: &Setting,
-    arm: Arm,
-    home: &SiteId,
-    cohorts: &[(SiteId, Labelled)],
-    weights: Option<&Path>,
-    folder: &Path,
-) -> anyhow::Result<()> {
+    let backbone = match arm {
+        Arm::Scratch | Arm::Tuned => None,
+        Arm::Single => Some(read_backbone(&dir.join(alone::FILE))?),
+        Arm::Federated => Some(read_backbone(&dir.join(federation::MODEL))?),
+    };
     let (_, set) = cohorts
         .iter()
         .find(|(site, _)| site == home)
         .with_context(|| format!("{home}: no cohort"))?;
-    let backbone = weights.map(read_backbone).transpose()?;
     let learner = match arm {
         Arm::Tuned => tuned(setting, set)?,
         _ => train(setting.config(), set, backbone.as_ref())?.0,
     };
     let mut predictions = Predictions::default();
-    for (_, cohort) in cohorts {
+    for (_, cohort) in &cohorts {
         let scans = cohort.part(Part::Test);
         let scores = learner.scores(cohort, &scans)?;
         predictions.rows.extend(cohort.predictions(&scans, &scores));
@@ -118,7 +109,8 @@ fn run(
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         ..RunInfo::default()
     };
-    fs::create_dir_all(folder)?;
+    let folder = arm.folder(dir, home);
+    fs::create_dir_all(&folder)?;
     let head = toml::to_string(&std::collections::BTreeMap::from([("run", info)]))?;
     let body = toml::to_string(&setting.config())?;
     fs::write(

@@ -12,7 +12,9 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     assert!(scan.header.voxels() <= MAX_VOXELS);
+    let slabs = nifti::read_ras_bytes(bytes, Some(bytes), MAX_VOXELS);
     if let Ok(volume) = scan.to_ras() {
+        assert!(slabs.is_ok_and(|slabs| slabs == volume));
         assert_eq!(volume.voxels_hu().len(), scan.header.voxels());
         assert!(volume.voxels_hu().iter().all(|hu| hu.is_finite()));
     }

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod embed;
 pub mod evaluate;
 pub mod federation;
+pub mod heap;
 pub mod ingest;
 pub mod params;
 pub mod report;

@@ -10,7 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use site_client::ingest::nifti::{self, NiftiError, read_bytes};
+use site_client::ingest::nifti::{self, NiftiError, read_bytes, read_ras_bytes};
 
 const MAX_VOXELS: usize = 1 << 20;
 
@@ -244,9 +244,12 @@ proptest! {
         if let Ok(scan) = read_bytes(&bytes, Some(&bytes), 10_000) {
             let voxels = scan.header.voxels();
             prop_assert!(voxels <= 10_000);
-            if let Ok(volume) = scan.to_ras() {
+            let whole = scan.to_ras().map_err(|error| error.to_string());
+            if let Ok(volume) = &whole {
                 prop_assert_eq!(volume.voxels_hu().len(), voxels);
             }
+            let slabs = read_ras_bytes(&bytes, Some(&bytes), 10_000);
+            prop_assert_eq!(slabs.map_err(|error| error.to_string()), whole);
         }
     }
 }
@@ -259,7 +262,7 @@ fn the_48_orientations_of_one_volume_are_the_same_bits_after_ras() {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.to_string_lossy().contains(".nii") {
-            volumes.push(nifti::read(&path, MAX_VOXELS).unwrap().to_ras().unwrap());
+            volumes.push(nifti::read_ras(&path, MAX_VOXELS).unwrap());
         }
     }
     assert_eq!(volumes.len(), 48);

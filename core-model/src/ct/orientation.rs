@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{Affine, Volume};
@@ -60,50 +62,97 @@ impl Orientation {
         affine: &Affine,
         convert: impl Fn(S) -> T + Sync,
     ) -> ([usize; 3], Affine, Vec<T>) {
-        let out_shape = self.from_axis.map(|axis| shape[axis]);
-        let out_strides = self.from_axis.map(|axis| strides[axis]);
-        // The stored offset of output index i on an axis is first + i·step.
-        let last: [usize; 3] = [0, 1, 2].map(|a| (out_shape[a] - 1) * out_strides[a]);
-        let offset = |axis: usize, i: usize| {
-            let forward = i * out_strides[axis];
-            if self.flipped[axis] {
-                last[axis] - forward
+        let mut out = vec![T::default(); shape.iter().product()];
+        self.copy(stored, shape, strides, 0..shape[2], &mut out, convert);
+        (
+            self.from_axis.map(|axis| shape[axis]),
+            self.reorient(affine, shape),
+            out,
+        )
+    }
+
+    /// Copies a slab to its place in the row-major RAS array of the whole volume, converting each
+    /// element. A slab is consecutive slices, the first at index `first` of stored axis 2; stored
+    /// axis 0 is contiguous. `shape` is that of the whole stored array.
+    ///
+    /// # Panics
+    /// If `slab` is not whole slices of the volume, or `out` not the whole volume.
+    pub fn place<S: Copy + Sync, T: Copy + Default + Send>(
+        &self,
+        slab: &[S],
+        first: usize,
+        shape: [usize; 3],
+        out: &mut [T],
+        convert: impl Fn(S) -> T + Sync,
+    ) {
+        let slice = shape[0] * shape[1];
+        let slices = first..first + slab.len() / slice;
+        self.copy(slab, shape, [1, shape[0], slice], slices, out, convert);
+    }
+
+    /// Copies the part of the array that has the indices `part` on stored axis 2 and begins there.
+    fn copy<S: Copy + Sync, T: Copy + Default + Send>(
+        &self,
+        stored: &[S],
+        shape: [usize; 3],
+        strides: [usize; 3],
+        part: Range<usize>,
+        out: &mut [T],
+        convert: impl Fn(S) -> T + Sync,
+    ) {
+        assert!(part.end <= shape[2] && out.len() == shape.iter().product::<usize>());
+        let parts = [0..shape[0], 0..shape[1], part];
+        // The output indices that the part covers on each axis, and where in it they are stored.
+        let ranges = [0, 1, 2].map(|target| {
+            let axis = self.from_axis[target];
+            let Range { start, end } = parts[axis];
+            if self.flipped[target] {
+                shape[axis] - end..shape[axis] - start
             } else {
-                forward
+                start..end
             }
+        });
+        let offset = |target: usize, index: usize| {
+            let range = &ranges[target];
+            let along = if self.flipped[target] {
+                range.end - 1 - index
+            } else {
+                index - range.start
+            };
+            along * strides[self.from_axis[target]]
         };
-        let [nx, ny, nz] = out_shape;
-        let mut out = vec![T::default(); nx * ny * nz];
+        let [_, ny, nz] = self.from_axis.map(|axis| shape[axis]);
+        let [planes, rows, columns] = &ranges;
         // Blocks of planes: stored axis 0 is often contiguous, so a cache line that was fetched for
         // one plane serves its neighbors while it is still there. Planes of a scan lie a multiple of
         // 4 KiB apart and would evict one another, so their lines are gathered side by side first.
-        let pitch = nz + LINE_GAP;
-        out.par_chunks_mut(PLANES_PER_BLOCK * ny * nz)
+        let pitch = columns.len() + LINE_GAP;
+        out[planes.start * ny * nz..planes.end * ny * nz]
+            .par_chunks_mut(PLANES_PER_BLOCK * ny * nz)
             .enumerate()
-            .for_each(|(block, planes)| {
-                let first_plane = block * PLANES_PER_BLOCK;
-                let in_block = planes.len() / (ny * nz);
-                let starts: Vec<usize> = (0..in_block)
-                    .map(|plane| offset(0, first_plane + plane))
-                    .collect();
+            .for_each(|(block, out)| {
+                let first = planes.start + block * PLANES_PER_BLOCK;
+                let in_block = out.len() / (ny * nz);
+                let starts: Vec<usize> = (first..first + in_block).map(|x| offset(0, x)).collect();
                 let mut lines = vec![T::default(); in_block * pitch];
-                for y in 0..ny {
+                for y in rows.clone() {
                     let at_y = offset(1, y);
-                    for z in 0..nz {
+                    for (place, z) in columns.clone().enumerate() {
                         let at_z = at_y + offset(2, z);
                         for (line, start) in lines.chunks_exact_mut(pitch).zip(&starts) {
-                            line[z] = convert(stored[at_z + start]);
+                            line[place] = convert(stored[at_z + start]);
                         }
                     }
-                    for (plane, line) in planes.chunks_exact_mut(ny * nz).zip(lines.chunks(pitch)) {
-                        plane[y * nz..][..nz].copy_from_slice(&line[..nz]);
+                    for (plane, line) in out.chunks_exact_mut(ny * nz).zip(lines.chunks(pitch)) {
+                        plane[y * nz..][columns.clone()].copy_from_slice(&line[..columns.len()]);
                     }
                 }
             });
-        (out_shape, self.reorient(affine, shape), out)
     }
 
-    fn reorient(&self, affine: &Affine, shape: [usize; 3]) -> Affine {
+    /// The affine of the array that [`Orientation::gather`] makes of one with this affine and shape.
+    #[must_use]
+    pub fn reorient(&self, affine: &Affine, shape: [usize; 3]) -> Affine {
         let mut start = [0.0; 3];
         for (axis, flipped) in self.from_axis.into_iter().zip(self.flipped) {
             start[axis] = if flipped {

@@ -5,6 +5,8 @@
 set -euo pipefail
 study=$1 out=$2 seconds=$3
 shift 3
+# Freed memory is kept for the next step: see docs/TRAINING.md.
+export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296
 mkdir -p "$out/logs"
 "$study" prepare --out "$out" "$@" 2>"$out/logs/prepare"
 # The time limit counts from here; what runs then is saved or, if it is a short trial, finished.

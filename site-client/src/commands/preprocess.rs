@@ -6,7 +6,8 @@ use anyhow::{Context, bail, ensure};
 use core_model::ct::{Order, Preprocessing, Preset, Volume};
 use indicatif::{ProgressBar, ProgressStyle};
 use safetensors::tensor::{Dtype, TensorView};
-use site_client::ingest::preprocess::{Outcome, Shard, fill, read_ras};
+use site_client::ingest::nifti;
+use site_client::ingest::preprocess::{Outcome, Shard, fill};
 use site_client::ingest::{Cache, qc};
 use site_client::scans;
 
@@ -65,7 +66,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn one_file(scan: &Path, out: &Path, chain: &Preprocessing, steps: bool) -> anyhow::Result<()> {
-    let volume = read_ras(scan, chain.max_voxels)?;
+    let volume = nifti::read_ras(scan, chain.max_voxels)?;
     let refused = || format!("{}: cannot be preprocessed", scan.display());
     let mut tensors = Vec::new();
     let mut add = |name: &'static str, shape: Vec<usize>, values: Vec<f32>| {

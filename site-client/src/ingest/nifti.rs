@@ -4,12 +4,15 @@
 //! because its own volume reader misplaces voxels behind a large `vox_offset` and panics on
 //! inconsistent headers.
 
+#[macro_use]
+mod voxel;
 mod error;
 mod header;
 mod read;
+mod stream;
 mod write;
 
 pub use error::NiftiError;
 pub use header::{Datatype, Header};
-pub use read::{Nifti, read, read_bytes};
+pub use read::{Nifti, read, read_bytes, read_ras, read_ras_bytes};
 pub use write::{Voxels, write, write_volume};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use core_model::ct::{HeadCrop, Preprocessing, Volume};
+use core_model::ct::{HeadCrop, Preprocessing};
 
 use super::cache::Cache;
 use super::qc::Portrait;
@@ -120,7 +120,8 @@ fn one(
     if !with_portrait && cache.holds(&scan.scan, &content) {
         return Ok((Outcome::Present, None));
     }
-    let volume = read_ras_bytes(&path, &bytes, cache.chain().max_voxels)?;
+    let volume = nifti::read_ras_bytes(&bytes, None, cache.chain().max_voxels)
+        .map_err(|source| IngestError::nifti(&path, source))?;
     drop(bytes);
     let refused = |source| IngestError::volume(&path, source);
     let chain = cache.chain();
@@ -133,31 +134,15 @@ fn one(
     Ok((Outcome::Stored, portrait))
 }
 
-/// Reads one NIfTI scan, axes to the right, anterior and superior.
-///
-/// # Errors
-/// A file that cannot be read or is no usable scan.
-pub fn read_ras(path: &Path, max_voxels: usize) -> Result<Volume, IngestError> {
-    nifti::read(path, max_voxels)?
-        .to_ras()
-        .map_err(|source| IngestError::nifti(path, source))
-}
-
-fn read_ras_bytes(path: &Path, bytes: &[u8], max_voxels: usize) -> Result<Volume, IngestError> {
-    nifti::read_bytes(bytes, None, max_voxels)
-        .and_then(|nifti| nifti.to_ras())
-        .map_err(|source| IngestError::nifti(path, source))
-}
-
 /// The whole chain for one file.
 ///
 /// # Errors
-/// As [`read_ras`], or a volume that cannot be preprocessed.
+/// As [`nifti::read_ras`], or a volume that cannot be preprocessed.
 pub fn one_file(
     path: &Path,
     chain: &Preprocessing,
 ) -> Result<core_model::ct::ModelInput, IngestError> {
     chain
-        .run(read_ras(path, chain.max_voxels)?)
+        .run(nifti::read_ras(path, chain.max_voxels)?)
         .map_err(|source| IngestError::volume(path, source))
 }

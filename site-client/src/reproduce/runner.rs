@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::{ReproduceError, Step, Study};
+use crate::heap;
 use crate::report::RunInfo;
 use crate::train::pretrain::CHECKPOINT;
 
@@ -137,7 +138,7 @@ fn execute(
         command.arg("--resume");
     }
     command.stdin(held).stdout(file).stderr(copy);
-    let status = command.status().map_err(at(program))?;
+    let status = heap::keep(&mut command).status().map_err(at(program))?;
     if status.success() {
         Ok(())
     } else {

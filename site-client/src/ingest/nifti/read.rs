@@ -1,21 +1,20 @@
 use std::fs;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use bytemuck::Pod;
-use core_model::ct::{Affine, Orientation, Volume};
-use flate2::bufread::MultiGzDecoder;
+use core_model::ct::{Orientation, Volume};
 use rayon::prelude::*;
 
+use super::stream::Stream;
+use super::voxel::Voxel;
 use super::{Datatype, Header, NiftiError};
 use crate::ingest::IngestError;
 
 /// A NIfTI scan as stored.
-#[derive(Debug)]
 pub struct Nifti {
     /// The checked header.
     pub header: Header,
-    voxels: Stored,
+    /// Voxels in native byte order, axis 0 contiguous; words, so that every type is aligned.
+    words: Vec<u64>,
 }
 
 /// Reads a scan: `.nii`, `.nii.gz`, or either half of an `.hdr`/`.img` pair; compression is told by
@@ -24,14 +23,8 @@ pub struct Nifti {
 /// # Errors
 /// A file that cannot be read or breaks a rule of the format.
 pub fn read(path: &Path, max_voxels: usize) -> Result<Nifti, IngestError> {
-    let header = header_path(path);
-    let bytes = fs::read(&header).map_err(IngestError::io("read", &header))?;
-    let image = image_path(&header).filter(|image| image.is_file());
-    let image = match image {
-        Some(image) => Some(fs::read(&image).map_err(IngestError::io("read", image))?),
-        None => None,
-    };
-    read_bytes(&bytes, image.as_deref(), max_voxels)
+    let files = Files::read(path)?;
+    read_bytes(&files.header, files.image.as_deref(), max_voxels)
         .map_err(|source| IngestError::nifti(path, source))
 }
 
@@ -46,24 +39,68 @@ pub fn read_bytes(
     image: Option<&[u8]>,
     max_voxels: usize,
 ) -> Result<Nifti, NiftiError> {
-    let mut stream = Stream::new(bytes);
-    let mut start = Vec::with_capacity(Header::MAX_BYTES);
-    stream.read_up_to(Header::MAX_BYTES, &mut start)?;
-    let header = Header::parse(&start, max_voxels)?;
-    if header.separate_image {
-        let mut stream = Stream::new(image.ok_or(NiftiError::NoImage)?);
-        stream.skip(header.offset)?;
-        let voxels = Stored::read(&mut stream, &header, &[])?;
-        return Ok(Nifti { header, voxels });
+    let (header, mut stream) = Stream::open(bytes, image, max_voxels)?;
+    let bytes = header.voxels() * header.datatype.bytes();
+    let mut words = vec![0; bytes.div_ceil(size_of::<u64>())];
+    stream.fill(&mut bytemuck::cast_slice_mut(&mut words)[..bytes])?;
+    Ok(Nifti { header, words })
+}
+
+/// Reads a scan in HU, axes to the right, anterior and superior: what [`read`] and
+/// [`Nifti::to_ras`] do one after the other, done side by side and without the stored copy.
+///
+/// # Errors
+/// As [`read`], and a voxel that is NaN or infinite.
+pub fn read_ras(path: &Path, max_voxels: usize) -> Result<Volume, IngestError> {
+    let files = Files::read(path)?;
+    read_ras_bytes(&files.header, files.image.as_deref(), max_voxels)
+        .map_err(|source| IngestError::nifti(path, source))
+}
+
+/// [`read_ras`] from the bytes of the scan's file, or of its header file and image file.
+///
+/// # Errors
+/// As [`read_bytes`], and [`NiftiError::NotFinite`].
+pub fn read_ras_bytes(
+    bytes: &[u8],
+    image: Option<&[u8]>,
+    max_voxels: usize,
+) -> Result<Volume, NiftiError> {
+    let (header, mut stream) = Stream::open(bytes, image, max_voxels)?;
+    let orientation = Orientation::of(&header.affine);
+    let voxels = with_type!(header.datatype, T => {
+        slabs::<T>(&mut stream, &header, orientation, SLAB_VOXELS)
+    })?;
+    volume(&header, orientation, voxels)
+}
+
+/// Puts a slab of slices in its place while the next is being decompressed.
+fn slabs<T: Voxel>(
+    stream: &mut Stream<'_>,
+    header: &Header,
+    orientation: Orientation,
+    slab_voxels: usize,
+) -> Result<Vec<f32>, NiftiError> {
+    let shape = header.shape;
+    let slice = shape[0] * shape[1];
+    let slices = (slab_voxels / slice).clamp(1, shape[2]);
+    let in_slab = |first: usize| slices.min(shape[2] - first) * slice;
+    let [mut slab, mut next] = [0; 2].map(|_| vec![T::zeroed(); slices * slice]);
+    let mut voxels = vec![0.0; header.voxels()];
+    stream.fill(bytemuck::cast_slice_mut(&mut slab[..in_slab(0)]))?;
+    for first in (0..shape[2]).step_by(slices) {
+        let after = (first + slices).min(shape[2]);
+        let (filled, ()) = rayon::join(
+            || stream.fill(bytemuck::cast_slice_mut(&mut next[..in_slab(after)])),
+            || {
+                let slab = &slab[..in_slab(first)];
+                orientation.place(slab, first, shape, &mut voxels, |x| header.hu(x));
+            },
+        );
+        filled?;
+        std::mem::swap(&mut slab, &mut next);
     }
-    // Part of the voxels may have come with the header's bytes.
-    let within = usize::try_from(header.offset)
-        .unwrap_or(usize::MAX)
-        .min(start.len());
-    let early = &start[within..];
-    stream.skip(header.offset.saturating_sub(start.len() as u64))?;
-    let voxels = Stored::read(&mut stream, &header, early)?;
-    Ok(Nifti { header, voxels })
+    Ok(voxels)
 }
 
 impl Nifti {
@@ -100,181 +137,65 @@ impl Nifti {
     }
 
     fn to_volume(&self, orientation: Orientation) -> Result<Volume, NiftiError> {
-        let (shape, affine, voxels) = match &self.voxels {
-            Stored::F32(v) => self.gather(v, orientation, f64::from),
-            Stored::F64(v) => self.gather(v, orientation, |x| x),
-            Stored::I8(v) => self.gather(v, orientation, f64::from),
-            Stored::I16(v) => self.gather(v, orientation, f64::from),
-            Stored::I32(v) => self.gather(v, orientation, f64::from),
-            Stored::I64(v) => self.gather(v, orientation, |x| x as f64),
-            Stored::U8(v) => self.gather(v, orientation, f64::from),
-            Stored::U16(v) => self.gather(v, orientation, f64::from),
-            Stored::U32(v) => self.gather(v, orientation, f64::from),
-            Stored::U64(v) => self.gather(v, orientation, |x| x as f64),
-        };
-        let Header {
-            slope, intercept, ..
-        } = self.header;
-        let scaled = (slope, intercept) != (1.0, 0.0);
-        if scaled || matches!(self.voxels, Stored::F32(_) | Stored::F64(_)) {
-            let count = voxels.par_iter().filter(|hu| !hu.is_finite()).count();
-            if count > 0 {
-                return Err(NiftiError::NotFinite { count });
-            }
-        }
-        Volume::new(shape, affine, voxels).map_err(NiftiError::Volume)
-    }
-
-    fn gather<T: Copy + Sync>(
-        &self,
-        stored: &[T],
-        orientation: Orientation,
-        to_f64: impl Fn(T) -> f64 + Sync,
-    ) -> ([usize; 3], Affine, Vec<f32>) {
-        let Header {
-            shape,
-            slope,
-            intercept,
-            affine,
-            ..
-        } = self.header.clone();
-        let strides = [1, shape[0], shape[0] * shape[1]];
-        if (slope, intercept) == (1.0, 0.0) {
-            orientation.gather(stored, shape, strides, &affine, |x| to_f64(x) as f32)
-        } else {
-            let scale = |x| (slope * to_f64(x) + intercept) as f32;
-            orientation.gather(stored, shape, strides, &affine, scale)
-        }
+        let header = &self.header;
+        let mut voxels = vec![0.0; header.voxels()];
+        with_type!(header.datatype, T => {
+            let stored: &[T] = &bytemuck::cast_slice(&self.words)[..header.voxels()];
+            orientation.place(stored, 0, header.shape, &mut voxels, |x| header.hu(x));
+        });
+        volume(header, orientation, voxels)
     }
 }
 
-/// Voxels in native byte order, axis 0 contiguous.
-enum Stored {
-    F32(Vec<f32>),
-    F64(Vec<f64>),
-    I8(Vec<i8>),
-    I16(Vec<i16>),
-    I32(Vec<i32>),
-    I64(Vec<i64>),
-    U8(Vec<u8>),
-    U16(Vec<u16>),
-    U32(Vec<u32>),
-    U64(Vec<u64>),
-}
-
-impl Stored {
-    fn read(stream: &mut Stream<'_>, header: &Header, early: &[u8]) -> Result<Self, NiftiError> {
-        Ok(match header.datatype {
-            Datatype::F32 => Self::F32(read_array(stream, header, early)?),
-            Datatype::F64 => Self::F64(read_array(stream, header, early)?),
-            Datatype::I8 => Self::I8(read_array(stream, header, early)?),
-            Datatype::I16 => Self::I16(read_array(stream, header, early)?),
-            Datatype::I32 => Self::I32(read_array(stream, header, early)?),
-            Datatype::I64 => Self::I64(read_array(stream, header, early)?),
-            Datatype::U8 => Self::U8(read_array(stream, header, early)?),
-            Datatype::U16 => Self::U16(read_array(stream, header, early)?),
-            Datatype::U32 => Self::U32(read_array(stream, header, early)?),
-            Datatype::U64 => Self::U64(read_array(stream, header, early)?),
-        })
-    }
-}
-
-/// Shows the type only: logs must not hold scans.
-impl std::fmt::Debug for Stored {
+/// Shows the header only: logs must not hold scans.
+impl std::fmt::Debug for Nifti {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Stored(..)")
+        f.debug_struct("Nifti")
+            .field("header", &self.header)
+            .finish_non_exhaustive()
     }
 }
 
-fn read_array<T: Pod>(
-    stream: &mut Stream<'_>,
+impl Header {
+    fn hu(&self, stored: impl Voxel) -> f32 {
+        // The two roundings of a product and a sum of 1 and 0 change nothing, so no case is made of it.
+        (self.slope * stored.to_f64() + self.intercept) as f32
+    }
+}
+
+/// Checked voxels of a scan in the given orientation.
+fn volume(
     header: &Header,
-    early: &[u8],
-) -> Result<Vec<T>, NiftiError> {
-    let expected = (header.voxels() * size_of::<T>()) as u64;
-    let truncated = NiftiError::Truncated {
-        part: "voxels",
-        expected,
-    };
-    if stream.at_most().saturating_add(early.len() as u64) < expected {
-        return Err(truncated);
+    orientation: Orientation,
+    voxels: Vec<f32>,
+) -> Result<Volume, NiftiError> {
+    let scaled = (header.slope, header.intercept) != (1.0, 0.0);
+    if scaled || matches!(header.datatype, Datatype::F32 | Datatype::F64) {
+        let count = voxels.par_iter().filter(|hu| !hu.is_finite()).count();
+        if count > 0 {
+            return Err(NiftiError::NotFinite { count });
+        }
     }
-    let mut voxels = vec![T::zeroed(); header.voxels()];
-    let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut voxels);
-    let early = &early[..early.len().min(bytes.len())];
-    bytes[..early.len()].copy_from_slice(early);
-    stream.fill(&mut bytes[early.len()..], truncated)?;
-    if header.big_endian != cfg!(target_endian = "big") && size_of::<T>() > 1 {
-        bytes
-            .chunks_exact_mut(size_of::<T>())
-            .for_each(<[u8]>::reverse);
-    }
-    Ok(voxels)
+    let shape = orientation.from_axis.map(|axis| header.shape[axis]);
+    let affine = orientation.reorient(&header.affine, header.shape);
+    Volume::new(shape, affine, voxels).map_err(NiftiError::Volume)
 }
 
-/// Bytes of a file, decompressed on the way if they begin as gzip does.
-enum Stream<'a> {
-    Plain(&'a [u8]),
-    Gzip {
-        decoder: Box<MultiGzDecoder<&'a [u8]>>,
-        compressed: u64,
-    },
+/// The bytes of a scan's file, or of both files of a pair.
+struct Files {
+    header: Vec<u8>,
+    image: Option<Vec<u8>>,
 }
 
-impl<'a> Stream<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
-        if bytes.starts_with(&GZIP_MAGIC) {
-            let decoder = Box::new(MultiGzDecoder::new(bytes));
-            Self::Gzip {
-                decoder,
-                compressed: bytes.len() as u64,
-            }
-        } else {
-            Self::Plain(bytes)
-        }
-    }
-
-    /// No more bytes than this can follow.
-    fn at_most(&self) -> u64 {
-        match self {
-            Self::Plain(bytes) => bytes.len() as u64,
-            Self::Gzip { compressed, .. } => compressed.saturating_mul(MAX_INFLATION),
-        }
-    }
-
-    fn read_up_to(&mut self, limit: usize, to: &mut Vec<u8>) -> Result<(), NiftiError> {
-        self.reader()
-            .take(limit as u64)
-            .read_to_end(to)
-            .map_err(NiftiError::Inflate)?;
-        Ok(())
-    }
-
-    fn skip(&mut self, bytes: u64) -> Result<(), NiftiError> {
-        let skipped = io::copy(&mut self.reader().take(bytes), &mut io::sink());
-        if skipped.map_err(NiftiError::Inflate)? < bytes {
-            return Err(NiftiError::Truncated {
-                part: "padding before the voxels",
-                expected: bytes,
-            });
-        }
-        Ok(())
-    }
-
-    fn fill(&mut self, to: &mut [u8], truncated: NiftiError) -> Result<(), NiftiError> {
-        self.reader()
-            .read_exact(to)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => truncated,
-                _ => NiftiError::Inflate(error),
-            })
-    }
-
-    fn reader(&mut self) -> &mut dyn Read {
-        match self {
-            Self::Plain(bytes) => bytes,
-            Self::Gzip { decoder, .. } => decoder,
-        }
+impl Files {
+    fn read(path: &Path) -> Result<Self, IngestError> {
+        let read = |path: &Path| fs::read(path).map_err(IngestError::io("read", path));
+        let header = header_path(path);
+        let image = image_path(&header).filter(|image| image.is_file());
+        Ok(Self {
+            header: read(&header)?,
+            image: image.as_deref().map(read).transpose()?,
+        })
     }
 }
 
@@ -299,7 +220,51 @@ fn sibling(path: &Path, ending: &str, other: &str) -> Option<PathBuf> {
     Some(path.with_file_name(format!("{stem}{other}{gz}")))
 }
 
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// Voxels put in place together: enough slices that the cache lines of their lines are used whole.
+const SLAB_VOXELS: usize = 1 << 22;
 
-/// Deflate cannot make more of a byte than this.
-const MAX_INFLATION: u64 = 1032;
+#[cfg(test)]
+mod tests {
+    use core_model::ct::Affine;
+
+    use super::*;
+    use crate::ingest::nifti::write_volume;
+
+    #[test]
+    fn a_scan_read_slab_by_slab_is_the_scan_read_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("scan.nii.gz");
+        let voxels: Vec<f32> = (0..7 * 5 * 3).map(|i| i as f32 * 3.0 - 100.0).collect();
+        for axes in [
+            [0, 1, 2],
+            [0, 2, 1],
+            [1, 0, 2],
+            [1, 2, 0],
+            [2, 0, 1],
+            [2, 1, 0],
+        ] {
+            for signs in 0..8 {
+                let mut rows = [[0.0; 4]; 3];
+                for (row, axis) in axes.into_iter().enumerate() {
+                    rows[row][axis] = if signs >> row & 1 == 0 { 1.5 } else { -1.5 };
+                }
+                let affine = Affine::new(rows).expect("invertible");
+                let stored = Volume::new([7, 5, 3], affine, voxels.clone()).expect("a volume");
+                write_volume(&path, &stored).expect("written");
+                let bytes = fs::read(&path).expect("readable");
+                let whole = read_bytes(&bytes, None, 105).and_then(|scan| scan.to_ras());
+                let whole = whole.expect("a scan");
+                for slab in [1, 70, 105, 1000] {
+                    let (header, mut stream) = Stream::open(&bytes, None, 105).expect("a scan");
+                    let orientation = Orientation::of(&header.affine);
+                    let voxels = with_type!(header.datatype, T => {
+                        slabs::<T>(&mut stream, &header, orientation, slab)
+                    });
+                    let voxels = voxels.expect("voxels");
+                    let read = volume(&header, orientation, voxels).expect("finite");
+                    assert_eq!(read, whole, "axes {axes:?}, signs {signs}, slabs of {slab}");
+                }
+            }
+        }
+    }
+}
