@@ -7,7 +7,7 @@
 //! Each site is a process of its own. A blob counts from the start signal until the receipt of the
 //! last site: mutual TLS, verification at both ends, fsync and rename are in it. Raw quinn moves as
 //! many bytes between the same processes with the same certificates and windows, from memory to
-//! nowhere, with packets of its default size and (`RawLarge`) as large as ours. Memory is the coordinator's peak during a transfer, its program included.
+//! nowhere. Memory is the coordinator's peak during a transfer, its program included.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails has no figure")]
 
@@ -36,15 +36,12 @@ mod harness;
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// Packets as quinn has them by default.
     RawQuinn,
-    /// Packets as large as ours.
-    RawLarge,
     Quic,
     Tcp,
 }
 
-const WAYS: [Way; 4] = [Way::RawQuinn, Way::RawLarge, Way::Quic, Way::Tcp];
+const WAYS: [Way; 3] = [Way::RawQuinn, Way::Quic, Way::Tcp];
 
 fn main() {
     let mut arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -119,8 +116,8 @@ impl Scene {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let (identity, trust) = (Arc::clone(&self.identity), self.trust.clone());
         let (address, mut receiver) = match way {
-            Way::RawQuinn | Way::RawLarge => {
-                let endpoint = raw_server(way, &identity, &trust);
+            Way::RawQuinn => {
+                let endpoint = raw_server(&identity, &trust);
                 let address = endpoint.local_addr().unwrap();
                 (address, Receiver::Raw(endpoint))
             }
@@ -255,10 +252,8 @@ async fn site(arguments: &[String]) {
         .read_line(&mut String::new())
         .unwrap();
     let cpu = gauge::cpu_seconds();
-    let raw = [Way::RawQuinn, Way::RawLarge].map(|way| (way, format!("{way:?}")));
-    if let Some((raw, _)) = raw.into_iter().find(|(_, name)| name == way) {
-        let member = (&*identity, &trust);
-        raw_send(raw, address.parse().unwrap(), member, bytes).await;
+    if way == "RawQuinn" {
+        raw_send(address.parse().unwrap(), &identity, &trust, bytes).await;
     } else {
         let path = match way.as_str() {
             "Tcp" => PathChoice::Tcp,
@@ -301,20 +296,7 @@ async fn take(link: &Link, store: &BlobStore) {
     link.finish(CloseCode::Done).await;
 }
 
-/// The endpoint settings of the raw ways, and what belongs to them in a connection's.
-fn raw_packets(way: Way) -> (quinn::EndpointConfig, Arc<quinn::TransportConfig>) {
-    let (mut endpoint, mut transport) = (quinn::EndpointConfig::default(), windows());
-    if matches!(way, Way::RawLarge) {
-        let largest = Config::default().max_packet_bytes;
-        endpoint.max_udp_payload_size(largest).unwrap();
-        let mut probing = quinn::MtuDiscoveryConfig::default();
-        probing.upper_bound(largest);
-        transport.mtu_discovery_config(Some(probing));
-    }
-    (endpoint, Arc::new(transport))
-}
-
-fn windows() -> quinn::TransportConfig {
+fn windows() -> Arc<quinn::TransportConfig> {
     let config = Config::default();
     let mib = |mib: u32| quinn::VarInt::from_u32(mib << 20);
     let mut transport = quinn::TransportConfig::default();
@@ -324,7 +306,7 @@ fn windows() -> quinn::TransportConfig {
         .receive_window(mib(config.connection_window_mib))
         .send_window(u64::from(config.send_window_mib) << 20)
         .send_fairness(false);
-    transport
+    Arc::new(transport)
 }
 
 fn raw_socket() -> std::net::UdpSocket {
@@ -336,15 +318,20 @@ fn raw_socket() -> std::net::UdpSocket {
     socket
 }
 
-fn raw_server(way: Way, identity: &Identity, trust: &Trust) -> quinn::Endpoint {
+fn raw_server(identity: &Identity, trust: &Trust) -> quinn::Endpoint {
     let alpn = [Version::NEWEST.alpn()];
     let tls = tls::server_config(identity, trust, Arc::new(DefaultTimeProvider), &alpn).unwrap();
     let crypto = QuicServerConfig::try_from(tls).unwrap();
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    let (endpoint, transport) = raw_packets(way);
-    config.transport_config(transport);
+    config.transport_config(windows());
     let runtime = Arc::new(quinn::TokioRuntime);
-    quinn::Endpoint::new(endpoint, Some(config), raw_socket(), runtime).unwrap()
+    quinn::Endpoint::new(
+        quinn::EndpointConfig::default(),
+        Some(config),
+        raw_socket(),
+        runtime,
+    )
+    .unwrap()
 }
 
 async fn raw_receive(connection: quinn::Connection, bytes: u64) {
@@ -364,15 +351,19 @@ async fn raw_receive(connection: quinn::Connection, bytes: u64) {
     connection.closed().await;
 }
 
-async fn raw_send(way: Way, address: SocketAddr, member: (&Identity, &Trust), bytes: u64) {
-    let (identity, trust) = member;
+async fn raw_send(address: SocketAddr, identity: &Identity, trust: &Trust, bytes: u64) {
     let alpn = [Version::NEWEST.alpn()];
     let tls = tls::client_config(identity, trust, Arc::new(DefaultTimeProvider), &alpn).unwrap();
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-    let (endpoint, transport) = raw_packets(way);
-    config.transport_config(transport);
+    config.transport_config(windows());
     let runtime = Arc::new(quinn::TokioRuntime);
-    let endpoint = quinn::Endpoint::new(endpoint, None, raw_socket(), runtime).unwrap();
+    let endpoint = quinn::Endpoint::new(
+        quinn::EndpointConfig::default(),
+        None,
+        raw_socket(),
+        runtime,
+    )
+    .unwrap();
     let name = certs::server_name(trust.consortium().id());
     let connection = endpoint
         .connect_with(config, address, &name)

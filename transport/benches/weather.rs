@@ -73,8 +73,6 @@ async fn upload(weather: Weather, congestion: Congestion, len: usize) -> f64 {
     let config = Config {
         path: PathChoice::Quic,
         congestion,
-        // What a wide-area link carries.
-        max_packet_bytes: 1452,
         ..Config::default()
     };
     let mut listener = consortium.listen(config.clone()).await;

@@ -24,9 +24,6 @@ pub struct Config {
     pub send_window_mib: u32,
     /// Chunks of 1 MiB under way at once on a connection.
     pub chunks_in_flight: u32,
-    /// Largest UDP payload of QUIC that is tried. Paths that carry less get less, by probing (RFC
-    /// 8899); jumbo frames and loopback save most of the work a packet takes.
-    pub max_packet_bytes: u16,
     /// Congestion control of QUIC.
     pub congestion: Congestion,
     /// Whether the kernel cuts large sends into packets; off where a middlebox drops bursts.
@@ -61,7 +58,6 @@ impl Default for Config {
             connection_window_mib: 64,
             send_window_mib: 64,
             chunks_in_flight: 12,
-            max_packet_bytes: 8952,
             congestion: Congestion::Cubic,
             segmentation_offload: true,
             max_connections: 1024,
@@ -183,13 +179,6 @@ impl Config {
             1,
             255,
             chunks,
-        )?;
-        between(
-            "max_packet_bytes",
-            self.max_packet_bytes.into(),
-            1200,
-            65_527,
-            "must be 1200 (the least of QUIC) to 65527",
         )?;
         let count = "must be 1 to 65536";
         between(

@@ -59,10 +59,10 @@ impl Connector {
         let current = Mutex::new(Current::new(identity, &trust, &config)?);
         let any_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let any_v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-        let endpoint_v4 = quic::endpoint(socket::udp(any_v4, &config)?, None, &config)?;
+        let endpoint_v4 = quic::endpoint(socket::udp(any_v4, &config)?, None)?;
         // A machine without IPv6 has no such socket.
         let endpoint_v6 = socket::udp(any_v6, &config)
-            .and_then(|socket| quic::endpoint(socket, None, &config))
+            .and_then(|socket| quic::endpoint(socket, None))
             .ok();
         let target = target.into();
         let udp_blocked_until = Mutex::new(None);

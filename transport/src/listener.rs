@@ -62,7 +62,7 @@ impl Listener {
         };
         let (udp, tcp) = bind_both(address, &config).await?;
         let server = quic::server_config((*current.tls).clone(), &config)?;
-        let endpoint = quic::endpoint(udp, Some(server), &config)?;
+        let endpoint = quic::endpoint(udp, Some(server))?;
         let address = quic::local_addr(&endpoint)?;
         let (deliver, links) = mpsc::channel(ACCEPT_QUEUE);
         let current = watch::Sender::new(current);

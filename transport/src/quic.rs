@@ -11,8 +11,8 @@ use protocol::{CloseCode, Version};
 use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::{
-    Connection, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
-    RecvStream, SendStream, TokioRuntime, TransportConfig, VarInt,
+    Connection, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, RecvStream, SendStream,
+    TokioRuntime, TransportConfig, VarInt,
 };
 use rustls::pki_types::CertificateDer;
 use tokio::sync::mpsc;
@@ -122,17 +122,16 @@ pub(crate) fn handshake(
 pub(crate) fn endpoint(
     socket: UdpSocket,
     server: Option<quinn::ServerConfig>,
-    config: &Config,
 ) -> Result<Endpoint, SetupError> {
-    let mut endpoint = EndpointConfig::default();
-    endpoint
-        .max_udp_payload_size(config.max_packet_bytes)
-        .map_err(|error| SetupError::Quic(error.to_string()))?;
-    Endpoint::new(endpoint, server, socket, Arc::new(TokioRuntime)).map_err(|source| {
-        SetupError::Socket {
-            what: "UDP endpoint".to_owned(),
-            source,
-        }
+    Endpoint::new(
+        EndpointConfig::default(),
+        server,
+        socket,
+        Arc::new(TokioRuntime),
+    )
+    .map_err(|source| SetupError::Socket {
+        what: "UDP endpoint".to_owned(),
+        source,
     })
 }
 
@@ -166,8 +165,6 @@ pub(crate) fn client_config(
 fn transport_config(config: &Config) -> TransportConfig {
     let window = |mib: u32| VarInt::from_u32(mib * MIB as u32);
     let idle = IdleTimeout::try_from(config.idle_timeout()).ok();
-    let mut probing = MtuDiscoveryConfig::default();
-    probing.upper_bound(config.max_packet_bytes);
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
@@ -178,7 +175,6 @@ fn transport_config(config: &Config) -> TransportConfig {
         // One chunk after the other, so that a cut loses few unfinished ones.
         .send_fairness(false)
         .datagram_receive_buffer_size(None)
-        .mtu_discovery_config(Some(probing))
         .max_idle_timeout(idle)
         .keep_alive_interval(Some(config.idle_timeout() / 4))
         .enable_segmentation_offload(config.segmentation_offload);

@@ -104,12 +104,20 @@ fn style(layout: Layout, title: &str) -> Layout {
         .with_x_tick_format(TickFormat::Auto)
 }
 
-fn with_legend(layout: Layout, legend: Vec<LegendEntry>) -> Layout {
+/// Sets the size of a panel without its legend, and puts the legend below, for which it grows.
+fn sized(layout: Layout, (width, height): (f64, f64), legend: Vec<LegendEntry>) -> Layout {
+    let layout = layout.with_width(width);
     if legend.is_empty() {
-        return layout;
+        return layout.with_height(height);
     }
+    let longest = legend.iter().map(|entry| entry.label.chars().count()).max();
+    let column = LEGEND_SWATCH + CHARACTER * longest.unwrap_or(0) as f64;
+    let columns = ((width - MARGINS) / column).max(1.0) as usize;
+    let rows = legend.len().div_ceil(columns) as f64;
     layout
+        .with_height(height + LEGEND_GAP + LEGEND_LINE * rows)
         .with_legend_entries(legend)
+        .with_legend_col_limit(columns)
         .with_legend_position(LegendPosition::OutsideBottomColumns)
         .with_legend_box(false)
 }
@@ -154,6 +162,15 @@ fn own_ids(svg: &str, prefix: &str) -> String {
 }
 
 const GREY: &str = "#777777";
+
+/// What surrounds the area of the data, left and right, in pixels.
+const MARGINS: f64 = 85.0;
+/// Width of a character of the small print, on the safe side.
+const CHARACTER: f64 = 6.5;
+/// A legend's symbol with the space around it.
+const LEGEND_SWATCH: f64 = 38.0;
+const LEGEND_GAP: f64 = 30.0;
+const LEGEND_LINE: f64 = 16.5;
 
 #[cfg(test)]
 mod tests {

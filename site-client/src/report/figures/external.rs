@@ -64,13 +64,28 @@ fn matrices(study: &Study, trained: &[String], sites: &[String]) -> Vec<Matrix> 
             rows,
             columns: sites.to_vec(),
             values,
+            shades: (0.0, 1.0),
         }
     };
-    let matrices = study.labels().into_iter().map(matrix);
+    let mut matrices: Vec<Matrix> = study.labels().into_iter().map(matrix).collect();
+    matrices.retain(|matrix| !matrix.values.is_empty());
+    let shades = shades(matrices.iter().flat_map(|matrix| &matrix.values).flatten());
+    for matrix in &mut matrices {
+        matrix.shades = shades;
+    }
     matrices
-        .filter(|matrix| !matrix.values.is_empty())
-        .collect()
 }
+
+/// From the least AUC to the largest, and far enough that small differences stay pale.
+fn shades<'a>(values: impl Iterator<Item = &'a f64>) -> (f64, f64) {
+    let ends = (f64::INFINITY, f64::NEG_INFINITY);
+    let (low, high) = values.fold(ends, |(low, high), &x| (low.min(x), high.max(x)));
+    let room = ((LEAST_SPAN - (high - low)) / 2.0).max(0.0);
+    (low - room, high + room)
+}
+
+/// Differences of AUC below this are not shown in full contrast.
+const LEAST_SPAN: f64 = 0.2;
 
 fn dots(study: &Study, trained: &[String], sites: &[String]) -> Vec<Dots> {
     let Some(reference) = study.reference().map(|model| model.label.clone()) else {

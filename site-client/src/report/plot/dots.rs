@@ -5,7 +5,7 @@ use kuva::plot::legend::{LegendEntry, LegendShape};
 use kuva::render::annotations::{ReferenceLine, ShadedRegion, TextAnnotation};
 use kuva::render::plots::Plot;
 
-use super::{Estimate, GREY, base, color, finish, marker, with_legend};
+use super::{CHARACTER, Estimate, GREY, MARGINS, base, color, finish, marker, sized};
 
 /// Estimates of several series in named rows: the forest of a journal's supplement.
 pub(in crate::report) struct Dots {
@@ -70,12 +70,7 @@ impl Dots {
             .with_x_axis_max(high)
             .with_y_axis_min(0.5)
             .with_y_axis_max(rows as f64 + 0.5)
-            .with_x_tick_step(step(high - low))
-            .with_width(460.0)
-            // A lone row still leaves room for the legend.
-            .with_height(
-                (96.0 + rows as f64 * row_height).max(150.0 + 9.0 * self.series.len() as f64),
-            );
+            .with_x_tick_step(step(high - low));
         for row in (0..rows).step_by(2) {
             let center = (rows - row) as f64;
             let region = ShadedRegion::horizontal(center - 0.5, center + 0.5)
@@ -94,11 +89,13 @@ impl Dots {
         // The library sets text six units above its point; this brings it to the row's center.
         let mark_drop = 10.0 / row_height;
         for (row, text) in &self.marks {
-            let place = (low + (high - low) * 0.965, (rows - row) as f64 - mark_drop);
-            let mark = TextAnnotation::new(text, place.0, place.1).with_font_size(11);
+            let center = high - (high - low) * share_of_mark(text) / 2.0;
+            let mark = TextAnnotation::new(text, center, (rows - row) as f64 - mark_drop)
+                .with_font_size(11);
             layout = layout.with_annotation(mark);
         }
-        finish(plots, with_legend(layout, legend), id)
+        let height = AROUND_ROWS + rows as f64 * row_height;
+        finish(plots, sized(layout, (WIDTH, height), legend), id)
     }
 
     /// Tenths around all intervals, with room for marks.
@@ -114,16 +111,27 @@ impl Dots {
         if low > high {
             return (0.0, 1.0);
         }
-        let low = ((low - 0.01) * 10.0).floor() / 10.0;
-        let (room, most) = if self.marks.is_empty() {
-            (0.01, 1.0)
-        } else {
-            (0.05, 1.1)
-        };
-        let high = ((high + room) * 10.0).ceil() / 10.0;
-        (low.max(0.0), high.min(most))
+        let low = (((low - 0.01) * 10.0).floor() / 10.0).max(0.0);
+        let marks = self.marks.iter().map(|(_, text)| share_of_mark(text));
+        let share = marks.fold(0.0, f64::max);
+        if share == 0.0 {
+            return (low, (((high + 0.01) * 10.0).ceil() / 10.0).min(1.0));
+        }
+        let high = low + (high - low) / (1.0 - share);
+        (low, (high * 10.0).ceil() / 10.0)
     }
 }
+
+/// The share of the width that a text at the end of a row takes.
+fn share_of_mark(text: &str) -> f64 {
+    let pixels = CHARACTER * (text.chars().count() + 2) as f64;
+    (pixels / (WIDTH - MARGINS)).min(0.5)
+}
+
+const WIDTH: f64 = 460.0;
+
+/// Height of title and axis together.
+const AROUND_ROWS: f64 = 96.0;
 
 fn entry(series: &DotSeries, shape: LegendShape) -> LegendEntry {
     let color = color(series.style).to_owned();

@@ -1,11 +1,12 @@
 //! Curves over an axis.
 
 use kuva::plot::legend::{LegendEntry, LegendShape};
+use kuva::plot::line::LineStyle;
 use kuva::plot::scatter::MarkerShape;
 use kuva::plot::{BandPlot, LinePlot, ScatterPlot};
 use kuva::render::plots::Plot;
 
-use super::{Axis, GREY, base, color, finish, marker, with_legend};
+use super::{Axis, GREY, base, color, finish, marker, sized};
 
 /// Curves, with bands and stars where given.
 pub(in crate::report) struct Lines {
@@ -60,12 +61,14 @@ impl Lines {
                 .with_data(series.points.iter().copied())
                 .with_color(color(series.style))
                 .with_stroke_width(1.6);
-            line = match series.style % 4 {
-                0 => line,
-                1 => line.with_dashed(),
-                2 => line.with_dashdot(),
-                _ => line.with_dotted(),
+            let style = match series.style % 4 {
+                0 => LineStyle::Solid,
+                1 => LineStyle::Dashed,
+                2 => LineStyle::DashDot,
+                _ => LineStyle::Dotted,
             };
+            let dasharray = style.dasharray();
+            line = line.with_line_style(style);
             plots.push(Plot::Line(line));
             let scatter = |points: Vec<(f64, f64)>, shape, size| {
                 let plot = ScatterPlot::new()
@@ -90,7 +93,7 @@ impl Lines {
                 label: series.name.clone(),
                 color: color(series.style).to_owned(),
                 shape,
-                dasharray: None,
+                dasharray,
             });
         }
         let named = legend.iter().any(|entry| !entry.label.is_empty());
@@ -115,9 +118,7 @@ impl Lines {
             .with_x_axis_min(x_range.0)
             .with_x_axis_max(x_range.1)
             .with_y_axis_min(y_range.0)
-            .with_y_axis_max(y_range.1)
-            .with_width(330.0)
-            .with_height(270.0);
+            .with_y_axis_max(y_range.1);
         layout = match &self.x {
             Axis::Named(names) => layout.with_x_categories(names.clone()),
             Axis::Range(_, _, step) => layout.with_x_tick_step(*step),
@@ -126,6 +127,6 @@ impl Lines {
         if let Axis::Range(_, _, step) = self.y {
             layout = layout.with_y_tick_step(step);
         }
-        finish(plots, with_legend(layout, legend), id)
+        finish(plots, sized(layout, (330.0, 222.0), legend), id)
     }
 }

@@ -5,7 +5,7 @@ use kuva::plot::legend::{LegendEntry, LegendShape};
 use kuva::plot::scatter::MarkerShape;
 use kuva::render::plots::Plot;
 
-use super::{Axis, base, color, finish, marker, with_legend};
+use super::{Axis, base, color, finish, marker, sized};
 
 /// Color of what stands behind.
 const PALE: &str = "#C8C8C8";
@@ -66,9 +66,7 @@ impl Points {
             .with_y_axis_max(y.1)
             .with_x_label("t-SNE 1")
             .with_y_label("t-SNE 2")
-            .with_show_grid(false)
-            .with_width(330.0)
-            .with_height(300.0);
-        finish(plots, with_legend(layout, legend), id)
+            .with_show_grid(false);
+        finish(plots, sized(layout, (330.0, 250.0), legend), id)
     }
 }
