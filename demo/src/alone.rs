@@ -10,9 +10,9 @@ use burn::tensor::Device;
 use site_client::params::from_state;
 use site_client::train::data::{Source, Subset};
 use site_client::train::pretrain::{Feed, Pretraining, Skipped};
-use site_client::train::{Objective as Goal, Plan, Span};
+use site_client::train::{Plan, Span};
 
-use crate::setting::{Objective, Setting};
+use crate::setting::Setting;
 
 pub(crate) fn run(dir: &Path) -> anyhow::Result<()> {
     let setting = Setting::read(dir)?;
@@ -20,10 +20,7 @@ pub(crate) fn run(dir: &Path) -> anyhow::Result<()> {
     let mut config = setting.config();
     (config.mae.length, config.dino.length) = (Span::Steps(steps), Span::Steps(steps));
     let plan = Plan::new(config)?;
-    let objective = match setting.objective {
-        Objective::Dino => Goal::Dino,
-        Objective::Mae => Goal::Mae,
-    };
+    let objective = setting.objective.goal();
     let set = setting.cohort(setting.internal())?;
     let training = set.part(site_client::evaluate::Part::Train);
     let source: Arc<dyn Source> = Arc::new(Subset::new(Arc::clone(set.source()), training));

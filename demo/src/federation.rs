@@ -18,6 +18,7 @@ use coordinator::service::{
     Clock, Coordinator, Initial, Network, Options, Server, blobs_path, export_model, launch,
     matrix, model_card, with_interval,
 };
+use fmct_demo::schedules;
 use protocol::plan::Plan;
 use protocol::{Digest, RunId, Timestamp};
 use site_client::federation::{CENTER, first_checkpoint};
@@ -151,25 +152,9 @@ fn run_id() -> anyhow::Result<RunId> {
 
 fn plan(setting: &Setting, initial: &str) -> anyhow::Result<String> {
     let config = setting.config();
-    let (objective, batch, base_lr, decay) = match setting.objective {
-        Objective::Dino => {
-            let dino = &config.dino;
-            (
-                "dino",
-                dino.global_batch,
-                dino.base_lr,
-                [dino.weight_decay, dino.weight_decay_end],
-            )
-        }
-        Objective::Mae => {
-            let mae = &config.mae;
-            (
-                "mae",
-                mae.global_batch,
-                mae.base_lr,
-                [mae.weight_decay, mae.weight_decay_end],
-            )
-        }
+    let (objective, batch) = match setting.objective {
+        Objective::Dino => ("dino", config.dino.global_batch),
+        Objective::Mae => ("mae", config.mae.global_batch),
     };
     let preset = match setting.size {
         Size::Small => "small",
@@ -177,7 +162,6 @@ fn plan(setting: &Setting, initial: &str) -> anyhow::Result<String> {
     };
     let sites: Vec<&str> = setting.sites.iter().map(|site| site.as_str()).collect();
     let total = u64::from(setting.rounds) * u64::from(setting.steps);
-    let (peak, [start, end]) = (base_lr * batch as f64 / 256.0, decay);
     let mut text = String::new();
     writeln!(text, "name = \"{RUN}\"")?;
     writeln!(text, "objective = \"{objective}\"")?;
@@ -196,41 +180,11 @@ fn plan(setting: &Setting, initial: &str) -> anyhow::Result<String> {
         setting.steps
     )?;
     writeln!(text, "optimizer_state = \"keep\"")?;
-    writeln!(text, "\n[schedule]")?;
-    let warmup = total / 10;
-    let last = peak * 1e-3;
-    writeln!(
-        text,
-        "learning_rate = {{ peak = {peak:?}, end = {last:?}, warmup_steps = {warmup} }}"
-    )?;
-    writeln!(
-        text,
-        "weight_decay = {{ start = {start:?}, end = {end:?} }}"
-    )?;
+    let goal = setting.objective.goal();
+    text += &schedules(&config, goal, (total, batch), "server-ema");
     if !setting.tasks.is_empty() {
         let (every, tasks) = (setting.rounds, &setting.tasks);
         writeln!(text, "\n[evaluation]\nevery = {every}\ntasks = {tasks:?}")?;
-    }
-    if setting.objective == Objective::Dino {
-        let dino = &config.dino;
-        writeln!(text, "\n[dino]\nteacher = \"server-ema\"")?;
-        writeln!(
-            text,
-            "teacher_momentum = {{ start = {:?}, end = 1.0 }}",
-            dino.momentum
-        )?;
-        writeln!(
-            text,
-            "teacher_temperature_start = {:?}",
-            dino.teacher_temperature_start
-        )?;
-        writeln!(
-            text,
-            "teacher_temperature_end = {:?}",
-            dino.teacher_temperature
-        )?;
-        writeln!(text, "teacher_temperature_warmup_steps = {warmup}")?;
-        writeln!(text, "freeze_last_layer_steps = {}", total / 20)?;
     }
     Ok(text)
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use site_client::evaluate::Part;
 use site_client::scans::FILE_NAME;
 use site_client::train::data::{CohortFiles, Labelled, Memory, Phantoms, Source, stream};
-use site_client::train::{Config, Plan, Preset};
+use site_client::train::{self, Config, Plan, Preset};
 
 /// Written once beside the consortium, read by each of its processes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,6 +46,16 @@ pub(crate) enum Objective {
     Dino,
     /// Masked autoencoding.
     Mae,
+}
+
+impl Objective {
+    /// The objective as training knows it.
+    pub(crate) fn goal(self) -> train::Objective {
+        match self {
+            Self::Dino => train::Objective::Dino,
+            Self::Mae => train::Objective::Mae,
+        }
+    }
 }
 
 /// Model and input size.

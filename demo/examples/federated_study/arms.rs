@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use core_model::state::{NamedTensor, StateDict};
-use fmct_demo::{Member, Rehearsal};
+use fmct_demo::{Member, Rehearsal, schedules};
 use protocol::plan::Plan as Federated;
 use site_client::federation::{CENTER, LocalTraining, first_checkpoint};
 use site_client::params::to_state;
@@ -211,27 +211,9 @@ fn text(
         Way::Federated(change) => change,
         Way::Alone(_) | Way::Pooled => Change::Teacher("local"),
     };
-    let (name, base_lr, batch, decay, length) = match objective {
-        Objective::Dino => {
-            let dino = &config.dino;
-            (
-                "dino",
-                dino.base_lr,
-                dino.global_batch,
-                dino.weight_decay,
-                dino.length,
-            )
-        }
-        Objective::Mae => {
-            let mae = &config.mae;
-            (
-                "mae",
-                mae.base_lr,
-                mae.global_batch,
-                mae.weight_decay,
-                mae.length,
-            )
-        }
+    let (name, batch, length) = match objective {
+        Objective::Dino => ("dino", config.dino.global_batch, config.dino.length),
+        Objective::Mae => ("mae", config.mae.global_batch, config.mae.length),
     };
     let site_client::train::Span::Steps(total) = length else {
         anyhow::bail!("{name}.length: expected steps, found {length:?}");
@@ -241,7 +223,6 @@ fn text(
         Way::Alone(_) | Way::Pooled => 1,
     };
     let (steps, share) = (total / u64::from(rounds), batch / sites.len());
-    let (peak, warmup) = (base_lr * batch as f64 / 256.0, total / 10);
     let moments = match change {
         Change::ResetMoments => "reset",
         _ => "keep",
@@ -269,41 +250,10 @@ fn text(
     if let Change::Encoding(encoding) = change {
         writeln!(text, "[encoding]\nupdate = \"{encoding}\"")?;
     }
-    // Hospitals of different size count the same: each has seen as many scans.
-    writeln!(text, "[schedule]")?;
-    let last = peak * 1e-3;
-    writeln!(
-        text,
-        "learning_rate = {{ peak = {peak:?}, end = {last:?}, warmup_steps = {warmup} }}"
-    )?;
-    writeln!(
-        text,
-        "weight_decay = {{ start = {decay:?}, end = {decay:?} }}"
-    )?;
-    if objective == Objective::Dino {
-        let teacher = match change {
-            Change::Teacher(teacher) => teacher,
-            _ => "server-ema",
-        };
-        let dino = &config.dino;
-        writeln!(text, "[dino]\nteacher = \"{teacher}\"")?;
-        writeln!(
-            text,
-            "teacher_momentum = {{ start = {:?}, end = 1.0 }}",
-            dino.momentum
-        )?;
-        writeln!(
-            text,
-            "teacher_temperature_start = {:?}",
-            dino.teacher_temperature_start
-        )?;
-        writeln!(
-            text,
-            "teacher_temperature_end = {:?}",
-            dino.teacher_temperature
-        )?;
-        writeln!(text, "teacher_temperature_warmup_steps = {warmup}")?;
-        writeln!(text, "freeze_last_layer_steps = {}", total / 20)?;
-    }
+    let teacher = match change {
+        Change::Teacher(teacher) => teacher,
+        _ => "server-ema",
+    };
+    text += &schedules(config, objective, (total, batch), teacher);
     Ok(text)
 }
