@@ -4,14 +4,16 @@ mod feed;
 mod pretraining;
 mod run;
 mod schedule;
+mod stretch;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use feed::light;
 pub use feed::{Batch, Feed, View};
 pub use pretraining::{Pretraining, StepReport};
-pub use run::{CHECKPOINT, Outcome, PretrainRun, Skipped, Stretch, backbone_of, pretraining_scans};
+pub use run::{CHECKPOINT, Outcome, PretrainRun, backbone_of, pretraining_scans};
 pub use schedule::{Rates, Schedule};
+pub use stretch::{Skipped, Stretch};
 
 /// What pre-training optimizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

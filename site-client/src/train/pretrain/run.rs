@@ -5,146 +5,17 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use core_model::state::{NamedTensor, StateDict};
 use serde::{Deserialize, Serialize};
 
-use super::{Feed, Objective, Pretraining, StepReport};
+use super::{Feed, Objective, Pretraining, Skipped, StepReport, Stretch};
 use crate::evaluate::Part;
-use crate::train::data::{Labelled, Loader, Source, Subset, in_fraction};
+use crate::train::data::{Labelled, Source, Subset, in_fraction};
 use crate::train::record::{Checkpoint, Progress, Stop, Verdict, Vitals, insert_part};
 use crate::train::{Config, Plan, TrainError};
 use crate::weights::{self, HEADS};
-
-/// Scans that could not be read, by index, with the reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Skipped(BTreeMap<usize, String>);
-
-/// How a stretch of steps went.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Stretch {
-    /// Scans trained on.
-    pub scans: u64,
-    /// Time the device waited for data.
-    pub waited: Duration,
-    /// Time of it all.
-    pub elapsed: Duration,
-    /// Whether it ended early because the observer asked for it.
-    pub stopped: bool,
-    /// Loss of the last step.
-    pub loss: f64,
-}
-
-impl Pretraining {
-    /// Trains `steps` steps from where it stands, on the batches of `feed`.
-    ///
-    /// `observe` sees every step and may end the stretch; what is trained does not depend on how
-    /// the steps are cut into stretches.
-    ///
-    /// # Errors
-    ///
-    /// A loss that is no number, with the scans of its batch; more than 1 % of scans unreadable.
-    pub fn train(
-        &mut self,
-        feed: &Arc<Feed>,
-        steps: u64,
-        skipped: &mut Skipped,
-        observe: &mut dyn FnMut(&Self, &StepReport, &Skipped) -> ControlFlow<()>,
-    ) -> Result<Stretch, TrainError> {
-        let started = Instant::now();
-        let data = &self.plan().config().data;
-        let (workers, queue) = (data.workers, data.queue);
-        let passes = self.passes();
-        let (first, end) = (
-            self.steps_done() * passes,
-            (self.steps_done() + steps) * passes,
-        );
-        let prepare = Arc::clone(feed);
-        let mut loader = Loader::start(workers, queue, first, end, move |n| prepare.prepare(n));
-        let mut stretch = Stretch::default();
-        for _ in 0..steps {
-            let batches: Vec<_> = (0..passes).filter_map(|_| loader.next()).collect();
-            let mut scans = Vec::new();
-            for batch in &batches {
-                skipped.add(&batch.skipped, feed)?;
-                scans.extend_from_slice(&batch.scans);
-            }
-            stretch.scans += scans.len() as u64;
-            let report = self
-                .step(batches)
-                .map_err(|error| error.in_batch(feed, &scans))?;
-            stretch.loss = report.loss;
-            if observe(self, &report, skipped).is_break() {
-                stretch.stopped = true;
-                break;
-            }
-        }
-        Ok(Stretch {
-            waited: loader.waited(),
-            elapsed: started.elapsed(),
-            ..stretch
-        })
-    }
-}
-
-impl Skipped {
-    /// Scans counted so far.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether every scan could be read.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Counts and names scans; more than 1 % is an error.
-    fn add(&mut self, scans: &[(usize, String)], feed: &Feed) -> Result<(), TrainError> {
-        for (scan, reason) in scans {
-            if self.0.insert(*scan, reason.clone()).is_none() {
-                let id = feed.source().id(*scan);
-                tracing::warn!(
-                    scan = id,
-                    reason,
-                    "a scan cannot be read; another stands in"
-                );
-            }
-        }
-        let total = feed.source().len();
-        if self.0.len() * 100 > total {
-            let scans = self.0.keys().map(|scan| feed.source().id(*scan)).collect();
-            return Err(TrainError::Unreadable { scans, total });
-        }
-        Ok(())
-    }
-}
-
-impl TrainError {
-    fn in_batch(self, feed: &Feed, batch: &[usize]) -> Self {
-        match self {
-            Self::Diverged {
-                step,
-                loss,
-                checkpoint,
-                ..
-            } => {
-                let scans = batch.iter().map(|scan| feed.source().id(*scan)).collect();
-                Self::Diverged {
-                    step,
-                    loss,
-                    scans,
-                    checkpoint,
-                }
-            }
-            other => other,
-        }
-    }
-}
 
 /// A run in a folder of its own.
 ///
