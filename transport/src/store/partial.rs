@@ -1,9 +1,11 @@
 //! A blob being received.
 
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
 
 use protocol::transfer::{BlobRef, Outline};
 
@@ -18,8 +20,10 @@ pub(crate) struct Partial {
     blob: BlobRef,
     /// Bytes there were on opening; none beyond can be verified already.
     found: u64,
-    /// Bytes written since the last sync.
+    /// Bytes written since the last sync began.
     unsynced: u64,
+    /// A sync under way.
+    sync: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Partial {
@@ -46,6 +50,7 @@ impl Partial {
             blob,
             found,
             unsynced: 0,
+            sync: None,
         })
     }
 
@@ -63,7 +68,8 @@ impl Partial {
         })
     }
 
-    /// Writes a verified chunk. Now and then waits for the disk, so that the last sync is short.
+    /// Writes a verified chunk. The disk is kept busy meanwhile, so that the last sync is short; if it
+    /// is slower than what arrives, it is waited for.
     pub(crate) fn write(&mut self, range: Range<u64>, bytes: &[u8]) -> Result<(), StoreError> {
         self.file
             .write_all_at(bytes, range.start)
@@ -71,17 +77,30 @@ impl Partial {
         self.unsynced += bytes.len() as u64;
         if self.unsynced >= SYNC_EVERY {
             self.unsynced = 0;
-            self.file.sync_data().map_err(StoreError::io("sync blob"))?;
+            self.end_sync()?;
+            let file = self.file.try_clone().map_err(StoreError::io("sync blob"))?;
+            self.sync = Some(thread::spawn(move || file.sync_data()));
         }
         Ok(())
     }
 
+    fn end_sync(&mut self) -> Result<(), StoreError> {
+        let Some(sync) = self.sync.take() else {
+            return Ok(());
+        };
+        let panicked = |_| Err(io::Error::other("the sync panicked"));
+        sync.join()
+            .unwrap_or_else(panicked)
+            .map_err(StoreError::io("sync blob"))
+    }
+
     /// Makes it durable, under its own name.
-    pub(crate) fn finish(self, outline: &Outline) -> Result<(), StoreError> {
+    pub(crate) fn finish(mut self, outline: &Outline) -> Result<(), StoreError> {
+        self.end_sync()?;
         self.file.sync_all().map_err(StoreError::io("sync blob"))?;
         self.store.adopt(&self.path, outline)
     }
 }
 
-/// Bytes after which the disk is waited for.
-const SYNC_EVERY: u64 = 64 << 20;
+/// Bytes after which a sync begins.
+const SYNC_EVERY: u64 = 32 << 20;
