@@ -79,7 +79,8 @@ impl Partial {
             self.unsynced = 0;
             self.end_sync()?;
             let file = self.file.try_clone().map_err(StoreError::io("sync blob"))?;
-            self.sync = Some(thread::spawn(move || file.sync_data()));
+            let sync = thread::Builder::new().spawn(move || file.sync_data());
+            self.sync = Some(sync.map_err(StoreError::io("sync blob"))?);
         }
         Ok(())
     }
