@@ -49,28 +49,6 @@ impl Orientation {
         self.from_axis == [0, 1, 2] && self.flipped == [false; 3]
     }
 
-    /// Copies an array with the given element strides to row-major RAS order, converting each
-    /// element, and moves the affine with it.
-    ///
-    /// # Panics
-    /// If an index within `shape` lies outside `stored`.
-    pub fn gather<S: Copy + Sync, T: Copy + Default + Send>(
-        &self,
-        stored: &[S],
-        shape: [usize; 3],
-        strides: [usize; 3],
-        affine: &Affine,
-        convert: impl Fn(S) -> T + Sync,
-    ) -> ([usize; 3], Affine, Vec<T>) {
-        let mut out = vec![T::default(); shape.iter().product()];
-        self.copy(stored, shape, strides, 0..shape[2], &mut out, convert);
-        (
-            self.from_axis.map(|axis| shape[axis]),
-            self.reorient(affine, shape),
-            out,
-        )
-    }
-
     /// Copies a slab to its place in the row-major RAS array of the whole volume, converting each
     /// element. A slab is consecutive slices, the first at index `first` of stored axis 2; stored
     /// axis 0 is contiguous. `shape` is that of the whole stored array.
@@ -150,7 +128,7 @@ impl Orientation {
             });
     }
 
-    /// The affine of the array that [`Orientation::gather`] makes of one with this affine and shape.
+    /// The affine in RAS order of an array stored with this affine and shape.
     #[must_use]
     pub fn reorient(&self, affine: &Affine, shape: [usize; 3]) -> Affine {
         let mut start = [0.0; 3];
@@ -181,8 +159,17 @@ pub fn to_ras(volume: Volume) -> Volume {
     }
     let shape = volume.shape();
     let strides = [shape[1] * shape[2], shape[2], 1];
-    let (shape, affine, voxels) =
-        orientation.gather(volume.voxels_hu(), shape, strides, volume.affine(), |hu| hu);
+    let mut voxels = vec![0.0; volume.voxels_hu().len()];
+    orientation.copy(
+        volume.voxels_hu(),
+        shape,
+        strides,
+        0..shape[2],
+        &mut voxels,
+        |hu| hu,
+    );
+    let affine = orientation.reorient(volume.affine(), shape);
+    let shape = orientation.from_axis.map(|axis| shape[axis]);
     Volume::new(shape, affine, voxels).expect("a permuted volume keeps its voxels")
 }
 
