@@ -7,7 +7,8 @@
 //! Each site is a process of its own. A blob counts from the start signal until the receipt of the
 //! last site: mutual TLS, verification at both ends, fsync and rename are in it. Raw quinn moves as
 //! many bytes between the same processes with the same certificates and windows, from memory to
-//! nowhere. Memory is the coordinator's peak during a transfer, its program included.
+//! nowhere. Each transfer has a coordinator's process of its own: its peak memory is given, its
+//! program included.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails has no figure")]
 
@@ -41,15 +42,27 @@ enum Way {
     Tcp,
 }
 
-const WAYS: [Way; 3] = [Way::RawQuinn, Way::Quic, Way::Tcp];
+impl Way {
+    const ALL: [Self; 3] = [Self::RawQuinn, Self::Quic, Self::Tcp];
+
+    fn parse(text: &str) -> Self {
+        let named = |way: &Self| format!("{way:?}") == text;
+        Self::ALL.into_iter().find(named).unwrap()
+    }
+}
 
 fn main() {
     let mut arguments: Vec<_> = std::env::args().skip(1).collect();
     arguments.retain(|argument| argument != "--bench");
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    if arguments.first().is_some_and(|first| first == "site") {
-        return runtime.block_on(site(&arguments[1..]));
+    match arguments.first().map(String::as_str) {
+        Some("site") => runtime.block_on(site(&arguments[1..])),
+        Some("coordinator") => runtime.block_on(coordinator(&arguments[1..])),
+        _ => compare(&arguments),
     }
+}
+
+fn compare(arguments: &[String]) {
     let number = |at: usize, default: u64| {
         arguments
             .get(at)
@@ -57,21 +70,54 @@ fn main() {
     };
     let (sites, bytes, repeats) = (number(0, 1), number(1, 344) * 1_000_000, number(2, 3));
     let folder = tempfile::tempdir().unwrap();
-    let scene = Scene::new(folder.path(), sites);
+    found(folder.path(), sites);
     println!(
         "{sites} sites at once, {bytes} bytes each, {} processors",
         std::thread::available_parallelism().unwrap()
     );
     println!("disk alone: {:.0} MiB/s", disk(folder.path(), bytes));
     for repeat in 0..repeats {
-        for way in WAYS {
-            let figures = runtime.block_on(scene.measure(way, bytes, repeat));
-            println!("{repeat} {way:>9?} {figures}");
+        for way in Way::ALL {
+            let status = Command::new(std::env::current_exe().unwrap())
+                .arg("coordinator")
+                .arg(folder.path())
+                .arg(format!("{way:?}"))
+                .args([sites, bytes, repeat].map(|number| number.to_string()))
+                .status();
+            assert!(status.unwrap().success());
         }
     }
 }
 
 /// A consortium in a folder, so that processes can share it.
+fn found(folder: &Path, sites: u64) {
+    let home = AuthorityHome::new(folder.join("coordinator"));
+    let now = harness::now();
+    let (consortium, name) = ("headct".parse().unwrap(), "hub".parse().unwrap());
+    let authority = home.found(consortium, &name, None, now).unwrap();
+    let pin: Pin = authority.root().fingerprint().into();
+    for site in 0..sites {
+        let name = format!("site-{site}");
+        let member = Home::new(folder.join(&name));
+        let request = member.enroll(&name.parse().unwrap(), &pin, None).unwrap();
+        let approval = home.approve(&request, Role::Site, None, now).unwrap();
+        let approval = Approval::read(&std::fs::read(approval).unwrap()).unwrap();
+        member.accept(&approval, now).unwrap();
+    }
+}
+
+/// The coordinator's process: takes one blob from every site.
+async fn coordinator(arguments: &[String]) {
+    let [folder, way, sites, bytes, repeat] = arguments else {
+        panic!("FOLDER WAY SITES BYTES REPEAT")
+    };
+    let scene = Scene::open(Path::new(folder), sites.parse().unwrap());
+    let (way, repeat) = (Way::parse(way), repeat.parse().unwrap());
+    let figures = scene.measure(way, bytes.parse().unwrap(), repeat).await;
+    println!("{repeat} {way:>9?} {figures}");
+}
+
+/// What a coordinator's process works with.
 struct Scene {
     folder: PathBuf,
     sites: u64,
@@ -80,26 +126,8 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(folder: &Path, sites: u64) -> Self {
+    fn open(folder: &Path, sites: u64) -> Self {
         let home = AuthorityHome::new(folder.join("coordinator"));
-        let now = harness::now();
-        let authority = home
-            .found(
-                "headct".parse().unwrap(),
-                &"hub".parse().unwrap(),
-                None,
-                now,
-            )
-            .unwrap();
-        let pin: Pin = authority.root().fingerprint().into();
-        for site in 0..sites {
-            let name = format!("site-{site}");
-            let member = Home::new(folder.join(&name));
-            let request = member.enroll(&name.parse().unwrap(), &pin, None).unwrap();
-            let approval = home.approve(&request, Role::Site, None, now).unwrap();
-            let approval = Approval::read(&std::fs::read(approval).unwrap()).unwrap();
-            member.accept(&approval, now).unwrap();
-        }
         let (identity, trust) = home.home().open(None).unwrap();
         Self {
             folder: folder.to_owned(),

@@ -1,10 +1,12 @@
-//! The arms: who pre-trains how. Every arm takes the same number of optimizer steps on the same
-//! number of scans.
+//! The arms: who pre-trains how. Every arm that does takes the same number of optimizer steps on the
+//! same number of scans. A federated DINO step normalizes its head over a site's scans, a quarter of
+//! what a pooled step has: that is part of the comparison.
 
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Instant;
 
+use anyhow::ensure;
 use burn::tensor::Device;
 use core_model::state::{NamedTensor, StateDict};
 use fmct_demo::{Member, Rehearsal, schedules};
@@ -66,6 +68,12 @@ pub(crate) struct Pretrained {
 pub(crate) const ROUNDS: u32 = 10;
 
 impl Arm {
+    /// Whether it stands beside the default federated arm only, and not beside scratch.
+    pub(crate) fn is_variant(&self) -> bool {
+        let changed = |change| change != Change::Nothing;
+        matches!(self.pretraining, Some((_, Way::Federated(change))) if changed(change))
+    }
+
     /// Every arm, in the order they are computed.
     pub(crate) fn all() -> Vec<Self> {
         let mut arms = vec![Self {
@@ -222,6 +230,11 @@ fn text(
         Way::Federated(_) => ROUNDS,
         Way::Alone(_) | Way::Pooled => 1,
     };
+    ensure!(
+        total % u64::from(rounds) == 0 && batch % sites.len() == 0,
+        "{name}: {total} steps of {batch} scans, expected multiples of {rounds} and {}",
+        sites.len()
+    );
     let (steps, share) = (total / u64::from(rounds), batch / sites.len());
     let moments = match change {
         Change::ResetMoments => "reset",

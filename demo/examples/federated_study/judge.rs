@@ -13,8 +13,8 @@ use site_client::train::{Config, Plan};
 use crate::patients::{self, hospitals};
 use crate::record::Verdict;
 
-/// Learning rate, of backbone and head alike, that the tuned protocol tries beside the paper's.
-const HIGHER: f64 = 3e-3;
+/// Learning rates, of backbone and head alike, that the tuned protocol tries beside the paper's.
+const RATES: [f64; 3] = [1e-3, 3e-3, 1e-2];
 
 /// The labelled patients of a repeat.
 pub(crate) struct Judge {
@@ -34,38 +34,39 @@ impl Judge {
         })
     }
 
-    /// A linear probe, the paper's protocol at this size, and the better of that and a higher rate by
-    /// validation.
+    /// A linear probe, and the paper's protocol at this size.
     pub(crate) fn verdicts(
         &self,
         network: &str,
         backbone: Option<&StateDict>,
     ) -> anyhow::Result<Vec<Verdict>> {
-        let mut config: Config = self.plan.config().clone();
-        (config.finetune.backbone_lr, config.finetune.head_lr) = (HIGHER, HIGHER);
-        let plan = Plan::new(config)?;
-        let finetune = Protocol::Finetune;
-        let paper = self.trial(network, "paper", finetune, &self.plan, backbone)?;
-        let higher = self.trial(network, "tuned", finetune, &plan, backbone)?;
-        let tuned = if higher.validation > paper.validation {
-            higher
-        } else {
-            Verdict {
-                protocol: "tuned".to_owned(),
-                ..paper.clone()
-            }
-        };
-        Ok(vec![self.probe(network, backbone)?, paper, tuned])
+        let probe = Protocol::LinearProbe;
+        Ok(vec![
+            self.trial(network, "probe", probe, &self.plan, backbone)?,
+            self.trial(network, "paper", Protocol::Finetune, &self.plan, backbone)?,
+        ])
     }
 
-    /// A linear probe alone.
-    pub(crate) fn probe(
+    /// The best of the paper's protocol and other rates by validation.
+    pub(crate) fn tuned(
         &self,
-        network: &str,
+        paper: &Verdict,
         backbone: Option<&StateDict>,
     ) -> anyhow::Result<Verdict> {
-        let protocol = Protocol::LinearProbe;
-        self.trial(network, "probe", protocol, &self.plan, backbone)
+        let mut tuned = Verdict {
+            protocol: "tuned".to_owned(),
+            ..paper.clone()
+        };
+        for rate in RATES {
+            let mut config: Config = self.plan.config().clone();
+            (config.finetune.backbone_lr, config.finetune.head_lr) = (rate, rate);
+            let plan = Plan::new(config)?;
+            let other = self.trial(&paper.network, "tuned", Protocol::Finetune, &plan, backbone)?;
+            if other.validation > tuned.validation {
+                tuned = other;
+            }
+        }
+        Ok(tuned)
     }
 
     fn trial(

@@ -1,5 +1,5 @@
 //! The federated study of docs/RESULTS.md: pooled against federated against single-site against
-//! scratch, at equal compute.
+//! scratch. All that pre-train take as many steps on as many scans.
 //!
 //! ```text
 //! cargo run --release -p fmct-demo --example federated_study -- run --out study
@@ -9,7 +9,8 @@
 //! `run` computes every arm of every seed that `study/` does not hold yet, in one process and
 //! without a network; `--shard i/n` computes every n-th of them, so that n processes share the work.
 //! `summary` prints the tables. Each seed has patients, weights and draws of its own, so seeds are
-//! independent repeats; whatever is chosen is chosen on validation patients.
+//! independent repeats; whatever is chosen is chosen on validation patients. External hospitals give
+//! no labels to training; their unlabelled scans are in the pools of the pooled and federated arms.
 
 mod arms;
 mod judge;

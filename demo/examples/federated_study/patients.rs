@@ -9,8 +9,9 @@ use site_client::train::data::{
     Labelled, Memory, Phantoms, Reading, Source, Subset, Windowed, stream,
 };
 
-/// Patients for pre-training at the internal hospital and at each other one.
-const POOL: [u64; 2] = [600, 200];
+/// Patients for pre-training at each hospital: as many everywhere, since each gives as many scans to
+/// a federated step. Otherwise pooled training would see another mixture of hospitals.
+const POOL: u64 = 300;
 /// Labelled patients of the internal hospital: training, validation, test.
 const LABELLED: [usize; 3] = [128, 150, 240];
 /// Labelled patients of each external hospital, all for the test.
@@ -25,8 +26,7 @@ pub(crate) fn hospitals() -> [&'static str; 4] {
 
 /// A hospital's pool for pre-training.
 pub(crate) fn pool(plan: &Plan, seed: u64, hospital: usize) -> anyhow::Result<Labelled> {
-    let patients = POOL[hospital.min(1)];
-    let set = one_scan_each(plan, hospital, stream(seed, "pool", &[]), patients)?;
+    let set = one_scan_each(plan, hospital, stream(seed, "pool", &[]), POOL)?;
     Ok(set.with_parts(|_, _| Part::Train))
 }
 

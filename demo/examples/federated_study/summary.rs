@@ -44,26 +44,25 @@ impl Study {
         scores
     }
 
-    /// By seed, the hospital's own model with the best validation AUC.
+    /// By seed, the hospital's own model with the best validation AUC, once all have one.
     fn best_alone(&self, objective: &str, protocol: &str) -> Scores {
-        let mut best: BTreeMap<u64, &Verdict> = BTreeMap::new();
+        let mut alone: BTreeMap<u64, Vec<&Verdict>> = BTreeMap::new();
         let prefix = format!("{objective}-alone-");
         for record in self
             .0
             .iter()
             .filter(|record| record.arm.starts_with(&prefix))
         {
-            let Some(verdict) = pick(record, protocol, None) else {
-                continue;
-            };
-            let known = best.entry(record.seed).or_insert(verdict);
-            if verdict.validation > known.validation {
-                *known = verdict;
-            }
+            let verdicts = alone.entry(record.seed).or_default();
+            verdicts.extend(pick(record, protocol, None));
         }
-        best.into_iter()
-            .map(|(seed, verdict)| (seed, both(verdict)))
-            .collect()
+        alone.retain(|_, verdicts| verdicts.len() == hospitals().len());
+        let best = |(seed, verdicts): (u64, Vec<&Verdict>)| {
+            let by_validation = |a: &&Verdict, b: &&Verdict| a.validation.total_cmp(&b.validation);
+            let best = verdicts.into_iter().max_by(by_validation)?;
+            Some((seed, both(best)))
+        };
+        alone.into_iter().filter_map(best).collect()
     }
 
     fn levels(&self, protocol: &str) -> anyhow::Result<()> {
@@ -116,8 +115,7 @@ impl Study {
 
     /// What a federation may do with DINO's teacher and center, with moments, and with encodings.
     fn treatments(&self) -> anyhow::Result<()> {
-        for protocol in PROTOCOLS {
-            // Students that have a teacher beside them are probed only.
+        for protocol in ["probe", "paper"] {
             println!("\n{protocol}: treatments, paired with the default of the same objective\n");
             println!("| arm | seeds | internal | external |\n|---|---|---|---|");
             let student = self.of_network("dino-federated", protocol, Some("student"));
@@ -131,6 +129,12 @@ impl Study {
             }
             let teacher = self.scores("dino-federated", protocol);
             difference("DINO: teacher − student, server-ema", &teacher, &student)?;
+            let resync = self.scores("dino-federated-local-resync", protocol);
+            difference(
+                "DINO: local-resync − server-ema, as used",
+                &resync,
+                &teacher,
+            )?;
             let default = self.scores("mae-federated", protocol);
             for (name, arm) in [
                 ("MAE: moments reset − kept", "mae-federated-reset"),
@@ -176,7 +180,7 @@ fn both(verdict: &Verdict) -> [f64; 2] {
 }
 
 fn line(name: &str, scores: &Scores) -> anyhow::Result<()> {
-    if scores.is_empty() {
+    if scores.len() < REPEATS {
         return Ok(());
     }
     print!("| {name} | {} |", scores.len());
@@ -195,7 +199,7 @@ fn difference(name: &str, one: &Scores, other: &Scores) -> anyhow::Result<()> {
         Some((*seed, [a[0] - b[0], a[1] - b[1]]))
     };
     let paired: Scores = one.iter().filter_map(pair).collect();
-    if paired.is_empty() {
+    if paired.len() < REPEATS {
         return Ok(());
     }
     print!("| {name} | {} |", paired.len());
@@ -246,3 +250,5 @@ fn bytes() -> anyhow::Result<()> {
 const PROTOCOLS: [&str; 3] = ["probe", "paper", "tuned"];
 const OBJECTIVES: [&str; 2] = ["dino", "mae"];
 const LEVEL: f64 = 0.95;
+/// Repeats below which an interval would say nothing.
+const REPEATS: usize = 2;

@@ -1,7 +1,7 @@
 //! Which units there are, whose turn they are, and doing them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
@@ -24,7 +24,7 @@ pub(crate) struct Settings {
     #[arg(long, default_value_t = 150)]
     mae_steps: u64,
     /// Steps of DINO.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 200)]
     dino_steps: u64,
     /// This process's share: `0/4` to `3/4` are the shares of four processes.
     #[arg(long, default_value = "0/1", value_parser = shard)]
@@ -49,11 +49,14 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
         format!("dino.length={{ steps = {} }}", settings.dino_steps),
         "dino.global_batch=16".to_owned(),
         "dino.device_batch=16".to_owned(),
+        // Over so few steps the preset's momentum would leave the teacher its random weights.
+        "dino.momentum=0.97".to_owned(),
         "mae.global_batch=32".to_owned(),
         "mae.device_batch=32".to_owned(),
     ];
     over.extend_from_slice(&settings.set);
     let config = Config::resolve(Preset::Tiny, None, &over)?;
+    keep_to(&settings.out, &config)?;
     let arms = Arm::all();
     let units = (0..settings.seeds).flat_map(|seed| arms.iter().map(move |arm| (seed, arm)));
     let (own, all) = settings.shard;
@@ -88,7 +91,22 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn unit(plan: &Plan, seed: u64, arm: &Arm, folder: &std::path::Path) -> anyhow::Result<Record> {
+/// Notes the settings of a study beside its records; another study needs another folder.
+fn keep_to(out: &Path, config: &Config) -> anyhow::Result<()> {
+    let path = out.join("study.toml");
+    let text = toml::to_string(config)?;
+    match fs::read_to_string(&path) {
+        Ok(kept) => ensure!(
+            kept == text,
+            "{}: other settings, expected those of this run",
+            path.display()
+        ),
+        Err(_) => fs::write(&path, text)?,
+    }
+    Ok(())
+}
+
+fn unit(plan: &Plan, seed: u64, arm: &Arm, folder: &Path) -> anyhow::Result<Record> {
     let judge = Judge::new(plan, seed)?;
     let mut record = Record {
         seed,
@@ -101,17 +119,20 @@ fn unit(plan: &Plan, seed: u64, arm: &Arm, folder: &std::path::Path) -> anyhow::
     };
     let Some((objective, way)) = arm.pretraining else {
         record.verdicts = judge.verdicts("", None)?;
+        record
+            .verdicts
+            .push(judge.tuned(&record.verdicts[1], None)?);
         return Ok(record);
     };
     let done = pretrain(plan, seed, objective, way, folder)?;
-    // The first network is the one that is used; a student beside it is probed only.
     for (place, (network, backbone)) in done.backbones.iter().enumerate() {
-        match place {
-            0 => record
-                .verdicts
-                .extend(judge.verdicts(network, Some(backbone))?),
-            _ => record.verdicts.push(judge.probe(network, Some(backbone))?),
+        let verdicts = judge.verdicts(network, Some(backbone))?;
+        // The first network is the one that is used.
+        if place == 0 && !arm.is_variant() {
+            let tuned = judge.tuned(&verdicts[1], Some(backbone))?;
+            record.verdicts.push(tuned);
         }
+        record.verdicts.extend(verdicts);
     }
     (record.down, record.up) = (done.down, done.up);
     (record.scans, record.seconds) = (done.scans, done.seconds);
