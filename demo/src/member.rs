@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use certs::Home;
 use protocol::SiteId;
 use site_client::federation::{
-    self, Approvals, ClientConfig, Guarded, LocalTraining, Policy, PolicyApproval,
+    self, Approvals, ClientConfig, LocalTraining, Policy, PolicyApproval,
 };
 
 use crate::consortium::Consortium;
@@ -21,8 +21,7 @@ pub(crate) fn run(dir: &Path, site: &SiteId, coordinator: String) -> anyhow::Res
     let (identity, trust) = home.open(None)?;
     let policy = Policy::load(&directory)?;
     let approvals = Approvals::load(&directory)?;
-    let training = LocalTraining::new(setting.cohort(site)?, Device::flex());
-    let trainer = Guarded::new(training, policy.clone());
+    let trainer = LocalTraining::new(setting.cohort(site)?, Device::flex());
     let config = ClientConfig {
         coordinator,
         transport: transport::Config::default(),

@@ -296,6 +296,18 @@ impl Config {
         u64::from(self.rounds) * self.steps_per_round()
     }
 
+    /// Fewest training sites whose updates can make a model: what it says of each of them.
+    pub fn fewest_in_a_model(&self) -> usize {
+        match &self.strategy {
+            Strategy::Krum { .. } => 1,
+            Strategy::MultiKrum { keep, .. } => self.cohort.quorum().min(*keep as usize),
+            Strategy::TrimmedMean { trim } => {
+                self.cohort.quorum().saturating_sub(2 * *trim as usize)
+            }
+            _ => self.cohort.quorum(),
+        }
+    }
+
     /// Whether a tensor stays at the sites.
     pub fn is_local(&self, tensor: &str) -> bool {
         self.local_parameters

@@ -7,7 +7,7 @@ use anyhow::Context;
 use certs::{Home, Passphrase};
 use site_client::device::DeviceChoice;
 use site_client::federation::{
-    self, Approvals, ClientConfig, Guarded, LocalTraining, Policy, PolicyApproval,
+    self, Approvals, ClientConfig, LocalTraining, Policy, PolicyApproval,
 };
 use site_client::train::{Plan, TrainError};
 use tokio::signal::unix::{SignalKind, signal};
@@ -54,8 +54,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             reason: format!("{error:#}"),
         })
     };
-    let training = LocalTraining::opening(open, device);
-    let trainer = Box::new(Guarded::new(training, policy.clone()));
+    let trainer = Box::new(LocalTraining::opening(open, device));
     let config = ClientConfig {
         coordinator: args.coordinator,
         transport: transport::Config::default(),

@@ -1,4 +1,4 @@
-//! Which plans a site takes part in: those a person here has approved by digest.
+//! What a site agrees to: the plans a person here has approved by digest, and what may leave.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,15 +9,26 @@ use protocol::Digest;
 use protocol::plan::Plan;
 
 use super::error::FederationError;
+use super::session::Ready;
 use super::store::write_durably;
+use super::trainer::Report;
 
-/// Decides whether a site takes part in a plan.
+/// Decides whether a site takes part in a plan, and what of its results leaves.
 pub trait Approval: Send + Sync {
     /// Whether the site takes part.
     ///
     /// # Errors
     /// Why not, in words for the logs of both ends.
     fn allows(&self, plan: &Plan) -> Result<(), String>;
+
+    /// Whether a finished update may leave; asked each time it is about to.
+    ///
+    /// # Errors
+    /// Why not, in words for the logs of both ends.
+    fn lets_out(&self, update: &Ready) -> Result<(), String>;
+
+    /// What of an evaluation may leave.
+    fn suppress(&self, report: Report) -> Report;
 }
 
 /// Approved plans: a text file with one digest a line.
@@ -68,12 +79,13 @@ impl Approvals {
     pub fn digests(&self) -> &BTreeSet<Digest> {
         &self.digests
     }
-}
 
-impl Approval for Approvals {
-    /// Reads the file again where the digest is not known yet, so that an approval needs no
-    /// restart.
-    fn allows(&self, plan: &Plan) -> Result<(), String> {
+    /// Whether a plan is approved. Reads the file again where the digest is not known yet, so that
+    /// an approval needs no restart.
+    ///
+    /// # Errors
+    /// That it is not, and what approves it.
+    pub fn allows(&self, plan: &Plan) -> Result<(), String> {
         let known = |approvals: &Self| approvals.digests.contains(&plan.digest());
         let again = || {
             self.path

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use certs::{Home, Identity, Trust};
 use protocol::bounded::{List, Text};
-use protocol::message::{Hello, Renew, Status, Subject, Work};
+use protocol::message::{Hello, Reason, Rejection, Renew, Status, Subject, Work};
 use protocol::{Digest, Message};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -22,9 +22,10 @@ use transport::{BlobStore, Connector, Link, TransferError};
 use super::approval::Approval;
 use super::egress::EgressLog;
 use super::error::FederationError;
-use super::session::{Action, Event, Session, Task, Working};
+use super::mandate::foreseen;
+use super::session::{Action, Event, Ready, Session, Task, Working};
 use super::trainer::{TrainError, Trainer};
-use super::work::{Product, Workplace};
+use super::work::Workplace;
 use crate::clock;
 
 /// How a site takes part.
@@ -125,7 +126,7 @@ pub async fn run(
 /// What tasks beside the session tell it.
 enum Told {
     Progress(Status),
-    Worked(Task, Result<Product, TrainError>),
+    Worked(Task, Result<Ready, TrainError>),
     Fetched(u64, Digest, Result<(), TransferError>),
     Sent(u64, Digest, Result<(), TransferError>),
     /// Since this blob's transfer failed.
@@ -155,7 +156,6 @@ struct Active {
     workplace: Workplace,
     session: Session,
     cancel: Arc<AtomicBool>,
-    norm: Option<f64>,
     fetching: Option<Digest>,
     sending: Option<Digest>,
 }
@@ -246,13 +246,26 @@ impl Site {
                 if active.workplace.run != task.run || active.workplace.plan.digest() != task.plan {
                     return Ok(());
                 }
-                active.session.handle(Event::Asked(Task {
+                let task = Task {
                     run: task.run,
                     round: task.round,
                     model: task.model.digest,
                     first_step: task.step,
                     work: task.work,
-                }));
+                };
+                let Workplace { plan, site, .. } = &active.workplace;
+                if let Err(rule) = foreseen(plan, site, &task) {
+                    tracing::warn!(round = %task.round, work = ?task.work, rule, "task refused");
+                    let rejection = Rejection {
+                        subject: Subject::Task(task.run, task.round),
+                        reason: Reason::Policy {
+                            rule: Text::lossy(&rule),
+                        },
+                    };
+                    let _ = link.send(rejection).await;
+                    return Ok(());
+                }
+                active.session.handle(Event::Asked(task));
                 self.act().await
             }
             Message::Withdraw(withdraw) => {
@@ -291,12 +304,9 @@ impl Site {
                 }
                 Ok(())
             }
-            Told::Worked(task, Ok(product)) => {
+            Told::Worked(task, Ok(ready)) => {
                 tracing::info!(round = %task.round, work = ?task.work, "done");
-                if let Some(active) = &mut self.active {
-                    active.norm = product.norm;
-                }
-                self.handle(Event::Done(task, product.ready)).await
+                self.handle(Event::Done(task, ready)).await
             }
             Told::Worked(_, Err(TrainError::Canceled)) => Ok(()),
             Told::Worked(task, Err(TrainError::Failed(reason))) => {

@@ -39,7 +39,44 @@ pub enum FederationError {
     /// What the trainer gave back does not fit the model.
     #[error("trainer: {0}")]
     Trainer(String),
+    /// Training ended in numbers that are none.
+    #[error("update: holds a value that is not finite")]
+    NotFinite,
     /// The update's file could not be written.
     #[error("update not written: {0}")]
     UpdateWrite(io::Error),
+}
+
+impl FederationError {
+    /// What the coordinator is told: no path of this site's disks is in it.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match self {
+            Self::Io { source, .. } => format!("site state: {}", source.kind()),
+            Self::State { .. } => "site state: damaged".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coordinator_is_told_no_path() {
+        let path = PathBuf::from("/srv/miller-john/runs");
+        let source = io::Error::from(io::ErrorKind::PermissionDenied);
+        let reason = "/srv/miller-john".to_owned();
+        for error in [
+            FederationError::Io {
+                path: path.clone(),
+                source,
+            },
+            FederationError::State { path, reason },
+        ] {
+            assert!(error.to_string().contains("miller"));
+            assert!(!error.told().contains("miller"), "{}", error.told());
+        }
+    }
 }

@@ -4,13 +4,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use protocol::Digest;
 use protocol::plan::{Objective, Plan};
-use protocol::{Digest, Schema};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::approval::{Approval, Approvals};
-use super::trainer::{EvaluateJob, Flow, Report, TrainError, TrainJob, Trained, Trainer};
+use super::session::Ready;
+use super::trainer::Report;
 
 /// A site's policy, from `policy.toml`. Whatever it does not allow stays in.
 ///
@@ -25,9 +26,11 @@ pub struct Policy {
     pub plans: Vec<Digest>,
     /// Most rounds of a plan.
     pub max_rounds: u32,
-    /// Fewest training sites a plan must name: a mean over few sites says much about each.
+    /// Fewest training sites whose updates may make a model: a mean over few says much about each.
     pub min_sites: u32,
-    /// Largest Euclidean norm of an update.
+    /// Fewest examples an update may rest on: the gradient of one scan says much about it.
+    pub min_examples: u64,
+    /// Largest Euclidean norm of an update's change of weights, as it is sent.
     pub max_update_norm: f64,
     /// Which metrics leave.
     pub metrics: Metrics,
@@ -85,6 +88,7 @@ impl Default for Policy {
             plans: Vec::new(),
             max_rounds: 200,
             min_sites: 3,
+            min_examples: 16,
             max_update_norm: 1000.0,
             metrics: Metrics::default(),
         }
@@ -140,10 +144,28 @@ impl Policy {
                 "plan has {rounds} rounds, policy max_rounds is {most}"
             ));
         }
-        let (sites, fewest) = (config.cohort.sites.len(), self.min_sites as usize);
+        let (sites, fewest) = (config.fewest_in_a_model(), self.min_sites as usize);
         if config.objective != Objective::Evaluate && sites < fewest {
             return Err(format!(
-                "plan has {sites} training sites, policy min_sites is {fewest}"
+                "plan makes models of {sites} training sites, policy min_sites is {fewest}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether an update may leave.
+    fn lets_out(&self, update: &Ready) -> Result<(), String> {
+        let (examples, fewest) = (update.examples, self.min_examples);
+        if examples < fewest {
+            return Err(format!(
+                "update rests on {examples} examples, min_examples is {fewest}"
+            ));
+        }
+        let (norm, most) = (update.norm.unwrap_or(f64::NAN), self.max_update_norm);
+        // A norm that is no number is within no bound.
+        if norm.is_nan() || norm > most {
+            return Err(format!(
+                "update norm is {norm:.3e}, max_update_norm is {most:.3e}"
             ));
         }
         Ok(())
@@ -192,46 +214,13 @@ impl Approval for PolicyApproval {
         }
         self.approvals.allows(plan)
     }
-}
 
-/// A trainer whose results pass the site's policy before they can leave.
-pub struct Guarded<T> {
-    trainer: T,
-    policy: Policy,
-}
-
-impl<T: Trainer> Guarded<T> {
-    /// Puts a policy behind a trainer.
-    pub fn new(trainer: T, policy: Policy) -> Self {
-        Self { trainer, policy }
-    }
-}
-
-impl<T: Trainer> Trainer for Guarded<T> {
-    fn schema(&mut self, plan: &Plan) -> Result<Schema, TrainError> {
-        self.trainer.schema(plan)
+    fn lets_out(&self, update: &Ready) -> Result<(), String> {
+        self.policy.lets_out(update)
     }
 
-    fn train(&mut self, job: &TrainJob<'_>, flow: &mut Flow<'_>) -> Result<Trained, TrainError> {
-        let trained = self.trainer.train(job, flow)?;
-        let change = |(new, old): (&f32, &f32)| (f64::from(*new) - f64::from(*old)).powi(2);
-        let (new, old) = (trained.params.values(), job.start.params.values());
-        let norm = new.iter().zip(old).map(change).sum::<f64>().sqrt();
-        let most = self.policy.max_update_norm;
-        if norm > most {
-            let reason =
-                format!("update norm {norm:.3e} is above this site's policy of {most:.3e}");
-            return Err(TrainError::Failed(reason));
-        }
-        Ok(trained)
-    }
-
-    fn evaluate(
-        &mut self,
-        job: &EvaluateJob<'_>,
-        flow: &mut Flow<'_>,
-    ) -> Result<Report, TrainError> {
-        Ok(self.policy.suppress(self.trainer.evaluate(job, flow)?))
+    fn suppress(&self, report: Report) -> Report {
+        self.policy.suppress(report)
     }
 }
 
@@ -242,7 +231,7 @@ mod tests {
     use super::*;
     use crate::federation::TaskReport;
 
-    fn plan(objective: &str, sites: &str, rounds: u32) -> Plan {
+    fn text(objective: &str, sites: &str, rounds: u32) -> Vec<u8> {
         let text = format!(
             r#"
             name = "test"
@@ -262,7 +251,11 @@ mod tests {
             "#,
             "0".repeat(64)
         );
-        Plan::parse(text.as_bytes()).unwrap()
+        text.into_bytes()
+    }
+
+    fn plan(objective: &str, sites: &str, rounds: u32) -> Plan {
+        Plan::parse(&text(objective, sites, rounds)).unwrap()
     }
 
     fn decide(policy: Policy, plan: &Plan) -> Result<(), String> {
@@ -293,6 +286,54 @@ mod tests {
         assert!(refusal.contains("201 rounds"), "{refusal}");
         let refusal = decide(policy, &plan("mae", r#"["a", "b"]"#, 3)).unwrap_err();
         assert!(refusal.contains("2 training sites"), "{refusal}");
+    }
+
+    #[test]
+    fn sites_are_counted_by_the_models_they_make_not_by_their_names() {
+        let policy = |min_sites| Policy {
+            objectives: vec![Objective::Mae],
+            min_sites,
+            ..Policy::default()
+        };
+        let with = |cohort: &str, strategy: &str| {
+            let text = String::from_utf8(text("mae", r#"["a", "b", "c", "d", "e"]"#, 3)).unwrap();
+            let text = text.replace("rule = \"full\"", cohort) + strategy;
+            Plan::parse(text.as_bytes()).unwrap()
+        };
+        let full = with("rule = \"full\"", "");
+        assert_eq!(decide(policy(5), &full), Ok(()));
+        let quorum = with("rule = \"quorum\"\nquorum = 2", "");
+        assert_eq!(decide(policy(2), &quorum), Ok(()));
+        assert!(decide(policy(3), &quorum).is_err());
+        let krum = with(
+            "rule = \"full\"",
+            "[strategy]\nname = \"krum\"\nmalicious = 1\n",
+        );
+        let refusal = decide(policy(2), &krum).unwrap_err();
+        assert!(refusal.contains("models of 1 training sites"), "{refusal}");
+    }
+
+    #[test]
+    fn an_update_of_too_few_examples_or_too_large_or_of_no_norm_stays_in() {
+        let policy = Policy {
+            min_examples: 4,
+            max_update_norm: 2.0,
+            ..Policy::default()
+        };
+        let update = |examples, norm| Ready {
+            blob: Digest::of(b"update"),
+            bytes: 6,
+            examples,
+            steps: 1,
+            norm,
+        };
+        assert_eq!(policy.lets_out(&update(4, Some(2.0))), Ok(()));
+        let refusal = policy.lets_out(&update(3, Some(1.0))).unwrap_err();
+        assert!(refusal.contains("3 examples"), "{refusal}");
+        let refusal = policy.lets_out(&update(4, Some(2.1))).unwrap_err();
+        assert!(refusal.contains("max_update_norm"), "{refusal}");
+        assert!(policy.lets_out(&update(4, Some(f64::NAN))).is_err());
+        assert!(policy.lets_out(&update(4, None)).is_err());
     }
 
     #[test]

@@ -34,7 +34,8 @@ pub struct Started {
 
 /// What a round leaves beside the update.
 pub struct Finished {
-    /// Euclidean norm of the change of weights, before encoding.
+    /// Euclidean norm of the change of weights as it is sent: what a lossy encoding sends late is in
+    /// the update that sends it.
     pub norm: f64,
     /// For the next round, once the update has arrived.
     pub carried: Carried,
@@ -99,7 +100,8 @@ pub fn start(
 /// Writes the update of a finished round to `update`. `seed` steers stochastic rounding.
 ///
 /// # Errors
-/// If the trainer gave back tensors of another schema, or the update cannot be written.
+/// If the trainer gave back tensors of another schema or values that are not finite, or the update
+/// cannot be written.
 pub fn finish(
     config: &Config,
     layout: &Layout,
@@ -115,8 +117,16 @@ pub fn finish(
     }
     let written = |result: io::Result<()>| result.map_err(FederationError::UpdateWrite);
     let changes = || changes(layout, &trained.params, Part::Weights, &started.anchor);
-    let norm = changes().flatten().map(|value| f64::from(value).powi(2));
-    let norm = norm.sum::<f64>().sqrt();
+    let square = |value: f32| f64::from(value).powi(2);
+    let mut squares: f64 = changes().flatten().map(square).sum();
+    let changed = || {
+        let statistics = &started.statistics;
+        self::changes(layout, &trained.params, Part::Statistics, statistics)
+    };
+    let of_statistics: f64 = changed().flatten().map(square).sum();
+    if !(squares + of_statistics).is_finite() {
+        return Err(FederationError::NotFinite);
+    }
     let mut next = Carried {
         local: part(layout, &trained.params, Part::Local),
         lambda: started.lambda,
@@ -131,16 +141,30 @@ pub fn finish(
             None => Feedback::new(delta.len()),
         };
         written(update.write_all(&feedback.encode(encoding, &delta, seed)))?;
-        next.residual = Some(feedback.residual().to_vec());
+        let residual = feedback.residual().to_vec();
+        squares = match &carried.residual {
+            Some(before) => {
+                let moved = delta.iter().zip(before).zip(&residual);
+                moved.map(|((delta, before), left)| square(delta + before - left))
+            }
+            .sum(),
+            None => delta
+                .iter()
+                .zip(&residual)
+                .map(|(delta, left)| square(delta - left))
+                .sum(),
+        };
+        next.residual = Some(residual);
     } else {
         written(write_exact(changes(), update))?;
     }
-    let statistics = &started.statistics;
-    let changed = self::changes(layout, &trained.params, Part::Statistics, statistics);
-    written(write_exact(changed, update))?;
+    written(write_exact(changed(), update))?;
     if let Some(control) = &started.control {
         let weights = part(layout, &trained.params, Part::Weights);
         let change = control_change(control, carried, started, &weights, trained);
+        if !change.iter().all(|value| value.is_finite()) {
+            return Err(FederationError::NotFinite);
+        }
         written(write_exact(
             change.chunks(PIECE).map(<[f32]>::to_vec),
             update,
@@ -165,7 +189,7 @@ pub fn finish(
             .filter(|values| values.len() == started.anchor.len());
     }
     Ok(Finished {
-        norm,
+        norm: squares.sqrt(),
         carried: next,
     })
 }

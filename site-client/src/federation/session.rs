@@ -22,7 +22,7 @@ pub struct Task {
 }
 
 /// A finished result, durable at the site.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ready {
     /// The update, or the evaluation as it is sent.
     pub blob: Digest,
@@ -32,10 +32,13 @@ pub struct Ready {
     pub examples: u64,
     /// Optimizer steps taken.
     pub steps: u64,
+    /// Euclidean norm of the change that an update tells of.
+    #[serde(default)]
+    pub norm: Option<f64>,
 }
 
 /// How far the site is with its task.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Working {
     /// The model is not here yet.
@@ -51,14 +54,14 @@ pub enum Working {
 }
 
 /// What must survive a crash of the site.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// The latest task and how far it is.
     pub current: Option<(Task, Working)>,
 }
 
 /// What happened.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The coordinator asked for something.
     Asked(Task),
@@ -74,7 +77,7 @@ pub enum Event {
     Fetched(Digest),
     /// The coordinator has the result, durably.
     Received(Digest),
-    /// The coordinator turned the result down.
+    /// The coordinator turned the result down, or this site's policy keeps it in.
     Refused(Digest, String),
     /// A while has passed since this blob could not be fetched or delivered over a link that lives
     /// on, for instance because a disk was full.
@@ -84,7 +87,7 @@ pub enum Event {
 }
 
 /// What to do.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Stop what is running.
     Cancel,

@@ -38,15 +38,6 @@ pub struct Workplace {
     pub trainer: Arc<Mutex<Box<dyn Trainer>>>,
 }
 
-/// A finished task.
-#[derive(Clone, Debug)]
-pub struct Product {
-    /// The result, durable.
-    pub ready: Ready,
-    /// Norm of an update's change of weights.
-    pub norm: Option<f64>,
-}
-
 impl Workplace {
     /// What the site says of a finished update.
     #[must_use]
@@ -78,8 +69,11 @@ impl Workplace {
         task: &Task,
         canceled: &AtomicBool,
         progress: impl Fn(Doing, u64, u64),
-    ) -> Result<Product, TrainError> {
-        let failed = |error: FederationError| TrainError::Failed(error.to_string());
+    ) -> Result<Ready, TrainError> {
+        let failed = |error: FederationError| {
+            tracing::error!(%error, round = %task.round, "task failed");
+            TrainError::Failed(error.told())
+        };
         let mut model = File::open(self.blobs.path(task.model))
             .map_err(|error| failed(FederationError::ModelRead(error)))?;
         let doing = match task.work {
@@ -110,13 +104,13 @@ impl Workplace {
             };
             let report = trainer.evaluate(&job, &mut flow)?;
             let (blob, bytes) = self.store.keep_report(&report).map_err(failed)?;
-            let ready = Ready {
+            return Ok(Ready {
                 blob,
                 bytes,
                 examples: 0,
                 steps: 0,
-            };
-            return Ok(Product { ready, norm: None });
+                norm: None,
+            });
         }
         let (kept, keep) = (
             self.store.kept().map_err(failed)?,
@@ -134,8 +128,10 @@ impl Workplace {
         };
         let trained = trainer.train(&job, &mut flow)?;
         drop(trainer);
-        let not_written =
-            |error: StoreError| TrainError::Failed(format!("update not written: {error}"));
+        let not_written = |error: StoreError| {
+            tracing::error!(%error, round = %task.round, "update not written");
+            TrainError::Failed("update not written: the site's store failed".to_owned())
+        };
         let mut update = self.blobs.writer().map_err(not_written)?;
         let finished = finish(
             config,
@@ -151,14 +147,11 @@ impl Workplace {
         self.store
             .keep_carried(blob.digest, &finished.carried)
             .map_err(failed)?;
-        let ready = Ready {
+        Ok(Ready {
             blob: blob.digest,
             bytes: blob.len,
             examples: trained.examples,
             steps: trained.steps,
-        };
-        Ok(Product {
-            ready,
             norm: Some(finished.norm),
         })
     }

@@ -26,6 +26,14 @@ impl Site {
         if active.sending == Some(ready.blob) {
             return Ok(());
         }
+        // The policy of now, not the one of the day on which the update was made.
+        if let Err(rule) = self.approval.lets_out(ready) {
+            tracing::warn!(round = %task.round, rule, "update stays in");
+            active
+                .session
+                .handle(Event::Refused(ready.blob, format!("site policy: {rule}")));
+            return Ok(());
+        }
         let workplace = &active.workplace;
         let manifest = workplace.manifest(task, ready);
         let identity = &self.identity;
@@ -38,7 +46,7 @@ impl Site {
             .filter(|slot| slot.part != Part::Local);
         let row = EgressRow {
             tensors: slots.map(|slot| slot.name.clone()).collect(),
-            norm: active.norm,
+            norm: ready.norm,
             examples: ready.examples,
             ..EgressRow::new(clock::now(), task, Kind::Update, ready.blob, ready.bytes)
         };
@@ -72,6 +80,7 @@ impl Site {
             return Ok(());
         };
         let report = active.workplace.store.report(ready.blob)?;
+        let report = self.approval.suppress(report);
         let message = Message::from(metrics(task, &report));
         let (digest, bytes) = frame(&message)?;
         let row = EgressRow {
@@ -120,7 +129,9 @@ fn frame(message: &Message) -> Result<(Digest, u64), FederationError> {
 
 /// Notes what is about to leave, once: sending again after a cut is the same thing.
 fn note(egress: &EgressLog, row: EgressRow) -> Result<(), FederationError> {
-    let same = |known: &EgressRow| known.digest == row.digest && known.round == row.round;
+    let same = |known: &EgressRow| {
+        known.digest == row.digest && known.round == row.round && known.run == row.run
+    };
     if egress.rows()?.iter().rev().take(RECENT).any(same) {
         return Ok(());
     }

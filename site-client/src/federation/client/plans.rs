@@ -115,7 +115,6 @@ impl Site {
             workplace,
             session,
             cancel: Arc::default(),
-            norm: None,
             fetching: None,
             sending: None,
         });

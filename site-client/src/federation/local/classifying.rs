@@ -1,5 +1,6 @@
 //! Rounds of fine-tuning and probing, and the evaluation of any model on held-out patients.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use core_model::heads::ProbeKind;
@@ -196,6 +197,9 @@ impl Classifier {
 }
 
 /// Histograms on the logit scale and the exact area, task by task.
+///
+/// A patient counts once in each class: by the mean logit of the scans that have the disease, and by
+/// that of those without it. So cells are patients, and independent of each other.
 pub(super) fn report(
     set: &Labelled,
     scans: &[usize],
@@ -210,13 +214,19 @@ pub(super) fn report(
             .clamp(-LOGIT_RANGE, LOGIT_RANGE)
     };
     let tasks = set.tasks().iter().enumerate().map(|(task, name)| {
-        let known = scans.iter().enumerate().filter_map(|(row, scan)| {
-            Some((
-                set.rows()[*scan].labels[task]?,
-                logit(scores[row * count + task]),
-            ))
-        });
-        let (labels, logits): (Vec<bool>, Vec<f64>) = known.unzip();
+        let mut patients: BTreeMap<(&str, bool), (f64, f64)> = BTreeMap::new();
+        for (row, scan) in scans.iter().enumerate() {
+            let known = &set.rows()[*scan];
+            if let Some(label) = known.labels[task] {
+                let (sum, seen) = patients.entry((&known.patient, label)).or_default();
+                *sum += logit(scores[row * count + task]);
+                *seen += 1.0;
+            }
+        }
+        let means = patients
+            .iter()
+            .map(|((_, label), (sum, scans))| (*label, sum / scans));
+        let (labels, logits): (Vec<bool>, Vec<f64>) = means.unzip();
         let mut positive = vec![0; bins.count()];
         let mut negative = vec![0; bins.count()];
         for (label, logit) in labels.iter().zip(&logits) {
@@ -247,3 +257,38 @@ fn prefixed(state: &StateDict, prefix: &str) -> StateDict {
 
 /// Keeps the logit of a certain score, 0 or 1, finite; no other double reaches it.
 const LOGIT_RANGE: f64 = 40.0;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use core_model::phantom::Site;
+
+    use super::*;
+    use crate::train::data::Phantoms;
+
+    #[test]
+    fn cells_count_patients_however_often_they_were_scanned() {
+        let site = Site::builtin("langone").unwrap();
+        let set = Labelled::phantoms(Phantoms::new(site, 3, 60, 24, 3));
+        let scans: Vec<usize> = (0..set.rows().len()).collect();
+        let (tasks, scores) = (
+            set.tasks().len(),
+            vec![0.3; scans.len() * set.tasks().len()],
+        );
+        let report = report(&set, &scans, &scores, 16).unwrap();
+        assert_eq!(report.tasks.len(), tasks);
+        let mut repeated = 0;
+        for (task, found) in report.tasks.iter().enumerate() {
+            for (class, cells) in [(true, &found.positive), (false, &found.negative)] {
+                let of_class =
+                    |row: &&crate::train::data::LabelledScan| row.labels[task] == Some(class);
+                let rows: Vec<_> = set.rows().iter().filter(of_class).collect();
+                let patients: BTreeSet<_> = rows.iter().map(|row| &row.patient).collect();
+                assert_eq!(cells.iter().sum::<u32>() as usize, patients.len());
+                repeated += rows.len() - patients.len();
+            }
+        }
+        assert!(repeated > 0, "somebody was scanned twice");
+    }
+}

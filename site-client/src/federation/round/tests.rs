@@ -247,3 +247,46 @@ fn a_model_of_another_size_is_refused() {
     let message = result.err().unwrap().to_string();
     assert_eq!(message, "model: expected 32 bytes, found 12");
 }
+
+#[test]
+fn an_update_of_a_value_that_is_not_finite_is_never_made() {
+    let config =
+        config("strategy = { name = \"scaffold\", server_learning_rate = 1.0 }\ndino = {}");
+    let layout = layout(&config);
+    let nothing = Carried::default();
+    let extra = [0.0; 10];
+    let mut model = model(&extra);
+    let start = start(&config, &schema(), &layout, &mut model, &nothing).unwrap();
+    // A weight, the center, another weight.
+    for (place, bad) in [(2, f32::NAN), (6, f32::INFINITY), (7, f32::NAN)] {
+        let mut trained = trained(&start, 0.1);
+        let (schema, mut values) = trained.params.clone().into_parts();
+        values[place] = bad;
+        trained.params = Params::new(schema, values).unwrap();
+        let mut update = Vec::new();
+        let made = finish(&config, &layout, &start, &trained, &nothing, 1, &mut update);
+        assert!(matches!(made, Err(FederationError::NotFinite)), "{place}");
+    }
+}
+
+#[test]
+fn the_norm_of_a_lossy_update_is_that_of_what_is_sent() {
+    let config = config("encoding = { update = \"int8\" }\ndino = { teacher = \"local\" }");
+    let layout = layout(&config);
+    let carried = Carried {
+        residual: Some(vec![0.5, -0.25, 0.125, 1.0, -2.0]),
+        ..Carried::default()
+    };
+    let start = start(&config, &schema(), &layout, &mut model(&[]), &carried).unwrap();
+    let (finished, update) = finished(&config, &start, &trained(&start, 0.1), &carried);
+    let mut sent = [0.0; 5];
+    let bytes = update.len() - 4;
+    Encoding::Int8.decode(&update[..bytes], &mut sent).unwrap();
+    let norm = sent.iter().map(|value| f64::from(*value).powi(2));
+    let norm = norm.sum::<f64>().sqrt();
+    assert!(
+        (finished.norm - norm).abs() < 1e-6 * norm,
+        "{} {norm}",
+        finished.norm
+    );
+}

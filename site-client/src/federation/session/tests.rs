@@ -16,6 +16,7 @@ fn ready() -> Ready {
         bytes: 6,
         examples: 3,
         steps: 2,
+        norm: Some(0.5),
     }
 }
 

@@ -37,6 +37,7 @@ fn ready(store: &SiteStore, update: &[u8]) -> Ready {
         bytes: update.len() as u64,
         examples: 1,
         steps: 1,
+        norm: None,
     }
 }
 
