@@ -57,7 +57,7 @@ impl Default for Config {
             stream_window_mib: 32,
             connection_window_mib: 64,
             send_window_mib: 64,
-            chunks_in_flight: 12,
+            chunks_in_flight: 10,
             congestion: Congestion::Cubic,
             segmentation_offload: true,
             max_connections: 1024,
