@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// File whose first line is the token of the status page; needed unless it is on loopback
     #[arg(long)]
     http_token_file: Option<PathBuf>,
-    /// Settings of connections (TOML)
+    /// Settings of connections [default: transport.toml in --dir, if there is one]
     #[arg(long)]
     transport: Option<PathBuf>,
     /// Rounds whose updates are kept for `replay`; all of them if absent
@@ -43,15 +43,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     crate::logging::start();
     let token = token(&args)?;
-    let config = match &args.transport {
-        Some(path) => toml::from_str(
-            &std::fs::read_to_string(path)
-                .with_context(|| format!("failed to read {}", path.display()))?,
-        )
-        .with_context(|| format!("{}: not the settings of connections", path.display()))?,
-        None => transport::Config::default(),
-    };
     let home = args.directory.home();
+    let config = transport::Config::read(args.transport.as_deref(), home.home().dir())?;
     let passphrase = args.directory.secret.read()?;
     let (identity, trust) = home.home().open(passphrase.as_ref())?;
     let directory = home.home().dir().to_owned();

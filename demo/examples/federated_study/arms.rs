@@ -68,10 +68,13 @@ pub(crate) struct Pretrained {
 pub(crate) const ROUNDS: u32 = 10;
 
 impl Arm {
-    /// Whether it stands beside the default federated arm only, and not beside scratch.
-    pub(crate) fn is_variant(&self) -> bool {
-        let changed = |change| change != Change::Nothing;
-        matches!(self.pretraining, Some((_, Way::Federated(change))) if changed(change))
+    /// Whether it stands beside tuned scratch: each arm that is tuned costs as much again.
+    pub(crate) fn is_tuned(&self) -> bool {
+        use Way::{Federated, Pooled};
+        matches!(
+            self.pretraining,
+            None | Some((_, Pooled | Federated(Change::Nothing)))
+        )
     }
 
     /// Every arm, in the order they are computed.

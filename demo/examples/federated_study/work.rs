@@ -128,7 +128,7 @@ fn unit(plan: &Plan, seed: u64, arm: &Arm, folder: &Path) -> anyhow::Result<Reco
     for (place, (network, backbone)) in done.backbones.iter().enumerate() {
         let verdicts = judge.verdicts(network, Some(backbone))?;
         // The first network is the one that is used.
-        if place == 0 && !arm.is_variant() {
+        if place == 0 && arm.is_tuned() {
             let tuned = judge.tuned(&verdicts[1], Some(backbone))?;
             record.verdicts.push(tuned);
         }

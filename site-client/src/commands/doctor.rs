@@ -16,7 +16,10 @@ pub(crate) struct Args {
     /// Where the coordinator listens, as host:port
     #[arg(long, env = "FMCT_COORDINATOR")]
     coordinator: String,
-    /// HTTP proxy for the TCP path, as host:port
+    /// Settings of the connection [default: transport.toml in --dir, if there is one]
+    #[arg(long)]
+    transport: Option<PathBuf>,
+    /// HTTP proxy for the TCP path, as host:port, instead of the settings' one
     #[arg(long)]
     proxy: Option<String>,
     /// Directory that models and updates are kept in [default: --dir]
@@ -31,6 +34,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let mut transport = Config::read(args.transport.as_deref(), &args.dir)?;
+    transport.proxy = args.proxy.or(transport.proxy);
     let subject = Subject {
         work: args.work.unwrap_or_else(|| args.dir.clone()),
         home: Home::new(args.dir),
@@ -40,10 +45,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             .map(Passphrase::from_file)
             .transpose()?,
         coordinator: args.coordinator,
-        transport: Config {
-            proxy: args.proxy,
-            ..Config::default()
-        },
+        transport,
         needed_bytes: args.needed_gib.saturating_mul(1 << 30),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()

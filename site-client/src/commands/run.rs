@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// The coordinator, as host:port.
     #[arg(long)]
     coordinator: String,
+    /// Settings of the connection [default: transport.toml in --dir, if there is one].
+    #[arg(long)]
+    transport: Option<PathBuf>,
     /// File (mode 0600) whose first line opens the private key.
     #[arg(long, env = "FMCT_PASSPHRASE_FILE")]
     passphrase_file: Option<PathBuf>,
@@ -57,7 +60,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let trainer = Box::new(LocalTraining::opening(open, device));
     let config = ClientConfig {
         coordinator: args.coordinator,
-        transport: transport::Config::default(),
+        transport: transport::Config::read(args.transport.as_deref(), &args.dir)?,
         directory: args.dir,
         home,
         until_finished: args.until_finished,

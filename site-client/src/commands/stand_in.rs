@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// First checkpoint of the run (safetensors), for names and shapes
     #[arg(long)]
     initial: PathBuf,
-    /// Settings of the connection (TOML)
+    /// Settings of the connection [default: transport.toml in --dir, if there is one]
     #[arg(long)]
     transport: Option<PathBuf>,
     /// Examples it claims to have
@@ -57,7 +57,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     };
     let config = ClientConfig {
         coordinator: args.coordinator,
-        transport: settings(args.transport.as_deref())?,
+        transport: transport::Config::read(args.transport.as_deref(), &args.dir)?,
         directory: args.dir,
         home,
         until_finished: args.until_finished,
@@ -77,15 +77,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         },
     ))?;
     Ok(())
-}
-
-fn settings(path: Option<&Path>) -> anyhow::Result<transport::Config> {
-    let Some(path) = path else {
-        return Ok(transport::Config::default());
-    };
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("failed to read {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("{}: not the settings", path.display()))
 }
 
 fn schema(path: &Path) -> anyhow::Result<Schema> {

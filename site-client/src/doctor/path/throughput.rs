@@ -71,7 +71,7 @@ fn loss(packets: Packets, congestion: Congestion) -> Finding {
     if share <= GOOD_LOSS || congestion == Congestion::Bbr {
         return Finding::good("loss", detail);
     }
-    let ask = "set congestion = \"bbr\" under [transport]; ask IT: why this link loses packets";
+    let ask = "set congestion = \"bbr\" in transport.toml; ask IT: why this link loses packets";
     Finding::poor("loss", detail, ask)
 }
 
