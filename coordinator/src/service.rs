@@ -5,7 +5,6 @@
 
 mod actions;
 mod active;
-mod areas;
 mod card;
 mod clock;
 mod coordinator;
@@ -21,7 +20,7 @@ mod serve;
 mod uploads;
 mod verify;
 
-pub use areas::{Area, area};
+pub use crate::areas::{Area, area};
 pub use card::{model_card, with_interval};
 pub use clock::Clock;
 pub use coordinator::{Coordinator, Options, blobs_path};

@@ -8,10 +8,10 @@ use protocol::plan::{Objective, Selection};
 use protocol::{ConsortiumId, Digest, Round, RunId, SiteId};
 
 use super::active::Active;
-use super::areas::Area;
 use super::error::ServiceError;
 use super::matrix::{MatrixRow, row};
 use super::verify::load;
+use crate::areas::Area;
 use crate::journal::Journal;
 
 /// The card of a run's model, or of one round's, in Markdown. Sites in `named` have agreed to be

@@ -6,9 +6,9 @@ use std::path::Path;
 use protocol::{Digest, Round, RunId, SiteId};
 
 use super::active::Active;
-use super::areas::{Area, area};
 use super::error::ServiceError;
 use super::verify::load;
+use crate::areas::{Area, area};
 use crate::journal::Journal;
 use crate::run::{Report, RoundRecord};
 
