@@ -8,6 +8,7 @@ mod active;
 mod card;
 mod clock;
 mod coordinator;
+mod declined;
 mod error;
 mod export;
 mod fold;

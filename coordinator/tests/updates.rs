@@ -15,8 +15,11 @@ use coordinator::run::Phase;
 use coordinator::service::{
     Coordinator, Initial, Offer, Options, blobs_path, launch, replay, verify,
 };
+use protocol::bounded::Text;
 use protocol::encoding::Encoding;
-use protocol::message::{Content, Join, Manifest, Reason, Receipt, UpdateFacts};
+use protocol::message::{
+    Content, Join, Manifest, Reason, Receipt, Rejection, Subject, UpdateFacts,
+};
 use protocol::plan::Plan;
 use protocol::{BlobRef, Digest, Params, Role, Round, RunId, Signed, SiteId, Timestamp};
 
@@ -274,4 +277,44 @@ fn admit(authority: &mut Authority, role: Role, name: &str) -> Identity {
     let request = Request::read(request.as_bytes()).unwrap();
     let certificate = authority.approve(&request, role, NOW).unwrap();
     Identity::new(Arc::new(key), certificate).unwrap()
+}
+
+#[test]
+fn a_plan_that_a_sites_policy_declines_is_shown_with_the_reason_until_it_joins() {
+    let mut scene = Scene::new();
+    let south: SiteId = SITES[1].parse().unwrap();
+    let shown = |scene: &Scene, site: &str| {
+        let run = scene.coordinator.overview(NOW).run.unwrap();
+        (run.plan, run.sites[site].declined.clone())
+    };
+    let (plan, nothing) = shown(&scene, "south");
+    assert_eq!(nothing, None);
+    let rejection = |plan| {
+        let rule = Text::lossy("plan has 2 rounds, policy max_rounds is 1");
+        let reason = Reason::Policy { rule };
+        Rejection {
+            subject: Subject::Plan(plan),
+            reason,
+        }
+    };
+    let say = |scene: &mut Scene, site: &SiteId, plan| {
+        let message = rejection(plan).into();
+        scene.coordinator.message(NOW, site, message).unwrap();
+    };
+    // Of another plan, or of a site that this one does not name: nothing of this run.
+    say(&mut scene, &south, Digest::of(b"another"));
+    say(&mut scene, &"east".parse().unwrap(), plan);
+    assert_eq!(shown(&scene, "south").1, None);
+    say(&mut scene, &south, plan);
+    let reason = "site policy: plan has 2 rounds, policy max_rounds is 1";
+    assert_eq!(shown(&scene, "south").1.as_deref(), Some(reason));
+    assert_eq!(shown(&scene, "north").1, None);
+    let (run, examples) = (scene.run.clone(), 10);
+    let join = Join {
+        run,
+        plan,
+        examples,
+    };
+    scene.coordinator.message(NOW, &south, join.into()).unwrap();
+    assert_eq!(shown(&scene, "south").1, None);
 }
