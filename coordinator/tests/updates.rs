@@ -11,9 +11,10 @@ use certs::{Authority, Identity, PrivateKey, Request, Trust};
 use coordinator::aggregate::inspect;
 use coordinator::blobs::Blobs;
 use coordinator::journal::Journal;
-use coordinator::run::Phase;
+use coordinator::run::{Event, Phase, Report, TaskReport};
 use coordinator::service::{
-    Coordinator, Initial, Offer, Options, blobs_path, launch, replay, verify,
+    Coordinator, Initial, Network, Offer, Options, Side, blobs_path, export_model, launch, matrix,
+    replay, verify,
 };
 use protocol::bounded::Text;
 use protocol::encoding::Encoding;
@@ -262,6 +263,51 @@ fn a_coordinator_that_starts_again_knows_what_counts() {
         panic!("it counts");
     };
     assert_eq!(again, receipt);
+}
+
+#[test]
+fn a_model_that_is_exported_and_launched_to_be_evaluated_is_known_by_who_trained_it() {
+    let mut scene = Scene::new();
+    for _ in 0..2 {
+        scene.good(0, 1.0);
+        scene.good(1, 3.0);
+        scene.fold();
+    }
+    let file = scene.folder.path().join("exported.safetensors");
+    let network = Network::default();
+    export_model(scene.folder.path(), &scene.run, None, network, &file).unwrap();
+    let initial = Initial::open(&file).unwrap();
+    let plan = format!(
+        "name = \"test\"\nobjective = \"evaluate\"\nmodel = \"vit\"\npreset = \"tiny\"\n\
+         initial = \"{}\"\ncohort = {{ rule = \"full\", sites = [\"north\", \"east\"] }}\n\
+         evaluation = {{ every = 1, tasks = [\"ich\"], histogram_bins = 2 }}\n",
+        initial.digest()
+    );
+    let plan = Plan::parse(plan.as_bytes()).unwrap();
+    let run: RunId = "test-1".parse().unwrap();
+    let mut journal = Journal::open_shared(scene.folder.path()).unwrap();
+    let (blobs, identity) = (scene.coordinator.blobs(), &scene.identities[0]);
+    launch(&mut journal, blobs, identity, &run, &plan, &initial, NOW).unwrap();
+    for site in ["north", "east"] {
+        let task = TaskReport {
+            task: "ich".to_owned(),
+            positive: vec![1, 9],
+            negative: vec![8, 2],
+            auc: None,
+        };
+        let event = Event::Evaluated {
+            site: site.parse().unwrap(),
+            round: Round(0),
+            report: Report { tasks: vec![task] },
+        };
+        journal.append(&run, NOW, &event, &[]).unwrap();
+    }
+    let row = matrix(scene.folder.path(), &[run], None).unwrap().remove(0);
+    let side = |site: &str| row.side(&site.parse().unwrap());
+    assert_eq!(
+        [side("north"), side("east")],
+        [Side::Internal, Side::External]
+    );
 }
 
 fn update(values: [f32; 4]) -> Vec<u8> {

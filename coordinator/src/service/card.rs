@@ -191,7 +191,7 @@ impl Card<'_> {
         }
         writeln!(
             f,
-            "From the sites' own score histograms; no score has left a site. *Internal*: held-out \
+            "From the score histograms and areas that sites reported; no score has left a site. *Internal*: held-out \
              patients of sites that trained it. *External*: sites that did not, in this run or one it \
              goes on from; what made its first weights is not known here. Intervals are DeLong's at \
              95 %; the bound is what binning can add to either side."
