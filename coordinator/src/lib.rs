@@ -1,6 +1,7 @@
 //! The rounds: events in, a journalled state machine, actions out. Knows no model.
 
 pub mod aggregate;
+mod areas;
 pub mod blobs;
 pub mod driver;
 pub mod journal;

@@ -3,6 +3,7 @@
 mod evaluation;
 mod event;
 mod phase;
+mod selection;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use protocol::bounded::Text;
 use protocol::message::Reason;
-use protocol::plan::{CohortRule, Config, Selection};
+use protocol::plan::{CohortRule, Config};
 use protocol::{Digest, Round, SiteId, Timestamp};
 
 pub use event::{Action, Checkpoint, Dropped, Event, Exact, Report, Signature, TaskReport, Update};
@@ -364,39 +365,6 @@ impl Run {
             _ => {}
         }
         needed
-    }
-
-    /// The model that is the run's result so far, by the plan's rule.
-    pub fn result(&self) -> Checkpoint {
-        let select = self
-            .config
-            .evaluation
-            .as_ref()
-            .map(|evaluation| evaluation.select);
-        if select != Some(Selection::BestMeanAuc) {
-            return self.checkpoint;
-        }
-        let mut best = (self.checkpoint, f64::NEG_INFINITY);
-        for record in &self.history {
-            match self.mean_auc(record) {
-                Some(auc) if auc > best.1 => best = (record.checkpoint, auc),
-                _ => {}
-            }
-        }
-        best.0
-    }
-
-    /// Mean AUC over tasks and training sites that reported one.
-    fn mean_auc(&self, record: &RoundRecord) -> Option<f64> {
-        let trained = |site: &SiteId| self.config.cohort.sites.contains(site);
-        let aucs: Vec<f64> = record
-            .reports
-            .iter()
-            .filter(|(site, _)| trained(site))
-            .flat_map(|(_, report)| &report.tasks)
-            .filter_map(|task| task.auc.map(f64::from))
-            .collect();
-        (!aucs.is_empty()).then(|| aucs.iter().sum::<f64>() / aucs.len() as f64)
     }
 
     fn is_named(&self, site: &SiteId) -> bool {

@@ -5,14 +5,15 @@
 
 mod actions;
 mod active;
-mod areas;
 mod card;
 mod clock;
 mod coordinator;
+mod declined;
 mod error;
 mod export;
 mod fold;
 mod initial;
+mod lineage;
 mod matrix;
 mod overview;
 mod reader;
@@ -21,15 +22,15 @@ mod serve;
 mod uploads;
 mod verify;
 
-pub use areas::{Area, area};
-pub use card::{model_card, with_interval};
+pub use crate::areas::{Area, area};
+pub use card::model_card;
 pub use clock::Clock;
 pub use coordinator::{Coordinator, Options, blobs_path};
 pub use error::ServiceError;
 pub use export::{Network, export_model, export_transcript};
 pub use fold::{FoldJob, Folded};
 pub use initial::{Initial, launch};
-pub use matrix::{MatrixRow, SiteArea, TaskAreas, matrix};
+pub use matrix::{MatrixRow, Part, Side, SiteArea, TaskAreas, Together, matrix};
 pub use overview::{Overview, RoundOverview, RunOverview, SiteOverview};
 pub use record::record;
 pub use serve::Server;

@@ -47,6 +47,8 @@ async fn the_page_shows_the_run_and_follows_it_live() {
             "harbor (evaluates only)",
             "away",
             "round 1: storage is full",
+            "declined the plan: site policy: plan has 5 rounds, policy max_rounds is 3",
+            "north: EDH, SAH",
             "fedavg, quorum 1, global step 40",
             "disk failed",
             "not for clinical use",

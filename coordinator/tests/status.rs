@@ -78,6 +78,8 @@ fn status_says_who_does_what_how_far_and_who_is_awaited() {
         "north                connected         4 s uploading 12.0 of 344.0 MB",
         "its update",
         "refused in round 1: storage is full",
+        "declined the plan: site policy: plan has 5 rounds, policy max_rounds is 3",
+        "north                reported nothing of EDH, SAH",
         "error: <b>disk failed</b>",
     ] {
         assert!(text.contains(expected), "{expected}: not in\n{text}");
@@ -87,6 +89,8 @@ fn status_says_who_does_what_how_far_and_who_is_awaited() {
         .output();
     let json: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
     assert_eq!(json["run"]["sites"]["north"]["done"], 12_000_000);
+    let declined = &json["run"]["sites"]["harbor"]["declined"];
+    assert!(declined.as_str().unwrap().starts_with("site policy: "));
 }
 
 #[test]

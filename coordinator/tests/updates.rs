@@ -11,12 +11,16 @@ use certs::{Authority, Identity, PrivateKey, Request, Trust};
 use coordinator::aggregate::inspect;
 use coordinator::blobs::Blobs;
 use coordinator::journal::Journal;
-use coordinator::run::Phase;
+use coordinator::run::{Event, Phase, Report, TaskReport};
 use coordinator::service::{
-    Coordinator, Initial, Offer, Options, blobs_path, launch, replay, verify,
+    Coordinator, Initial, Network, Offer, Options, Side, blobs_path, export_model, launch, matrix,
+    replay, verify,
 };
+use protocol::bounded::Text;
 use protocol::encoding::Encoding;
-use protocol::message::{Content, Join, Manifest, Reason, Receipt, UpdateFacts};
+use protocol::message::{
+    Content, Join, Manifest, Reason, Receipt, Rejection, Subject, UpdateFacts,
+};
 use protocol::plan::Plan;
 use protocol::{BlobRef, Digest, Params, Role, Round, RunId, Signed, SiteId, Timestamp};
 
@@ -261,6 +265,51 @@ fn a_coordinator_that_starts_again_knows_what_counts() {
     assert_eq!(again, receipt);
 }
 
+#[test]
+fn a_model_that_is_exported_and_launched_to_be_evaluated_is_known_by_who_trained_it() {
+    let mut scene = Scene::new();
+    for _ in 0..2 {
+        scene.good(0, 1.0);
+        scene.good(1, 3.0);
+        scene.fold();
+    }
+    let file = scene.folder.path().join("exported.safetensors");
+    let network = Network::default();
+    export_model(scene.folder.path(), &scene.run, None, network, &file).unwrap();
+    let initial = Initial::open(&file).unwrap();
+    let plan = format!(
+        "name = \"test\"\nobjective = \"evaluate\"\nmodel = \"vit\"\npreset = \"tiny\"\n\
+         initial = \"{}\"\ncohort = {{ rule = \"full\", sites = [\"north\", \"east\"] }}\n\
+         evaluation = {{ every = 1, tasks = [\"ich\"], histogram_bins = 2 }}\n",
+        initial.digest()
+    );
+    let plan = Plan::parse(plan.as_bytes()).unwrap();
+    let run: RunId = "test-1".parse().unwrap();
+    let mut journal = Journal::open_shared(scene.folder.path()).unwrap();
+    let (blobs, identity) = (scene.coordinator.blobs(), &scene.identities[0]);
+    launch(&mut journal, blobs, identity, &run, &plan, &initial, NOW).unwrap();
+    for site in ["north", "east"] {
+        let task = TaskReport {
+            task: "ich".to_owned(),
+            positive: vec![1, 9],
+            negative: vec![8, 2],
+            auc: None,
+        };
+        let event = Event::Evaluated {
+            site: site.parse().unwrap(),
+            round: Round(0),
+            report: Report { tasks: vec![task] },
+        };
+        journal.append(&run, NOW, &event, &[]).unwrap();
+    }
+    let row = matrix(scene.folder.path(), &[run], None).unwrap().remove(0);
+    let side = |site: &str| row.side(&site.parse().unwrap());
+    assert_eq!(
+        [side("north"), side("east")],
+        [Side::Internal, Side::External]
+    );
+}
+
 fn update(values: [f32; 4]) -> Vec<u8> {
     values
         .iter()
@@ -274,4 +323,44 @@ fn admit(authority: &mut Authority, role: Role, name: &str) -> Identity {
     let request = Request::read(request.as_bytes()).unwrap();
     let certificate = authority.approve(&request, role, NOW).unwrap();
     Identity::new(Arc::new(key), certificate).unwrap()
+}
+
+#[test]
+fn a_plan_that_a_sites_policy_declines_is_shown_with_the_reason_until_it_joins() {
+    let mut scene = Scene::new();
+    let south: SiteId = SITES[1].parse().unwrap();
+    let shown = |scene: &Scene, site: &str| {
+        let run = scene.coordinator.overview(NOW).run.unwrap();
+        (run.plan, run.sites[site].declined.clone())
+    };
+    let (plan, nothing) = shown(&scene, "south");
+    assert_eq!(nothing, None);
+    let rejection = |plan| {
+        let rule = Text::lossy("plan has 2 rounds, policy max_rounds is 1");
+        let reason = Reason::Policy { rule };
+        Rejection {
+            subject: Subject::Plan(plan),
+            reason,
+        }
+    };
+    let say = |scene: &mut Scene, site: &SiteId, plan| {
+        let message = rejection(plan).into();
+        scene.coordinator.message(NOW, site, message).unwrap();
+    };
+    // Of another plan, or of a site that this one does not name: nothing of this run.
+    say(&mut scene, &south, Digest::of(b"another"));
+    say(&mut scene, &"east".parse().unwrap(), plan);
+    assert_eq!(shown(&scene, "south").1, None);
+    say(&mut scene, &south, plan);
+    let reason = "site policy: plan has 2 rounds, policy max_rounds is 1";
+    assert_eq!(shown(&scene, "south").1.as_deref(), Some(reason));
+    assert_eq!(shown(&scene, "north").1, None);
+    let (run, examples) = (scene.run.clone(), 10);
+    let join = Join {
+        run,
+        plan,
+        examples,
+    };
+    scene.coordinator.message(NOW, &south, join.into()).unwrap();
+    assert_eq!(shown(&scene, "south").1, None);
 }

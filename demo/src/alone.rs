@@ -30,10 +30,9 @@ pub(crate) fn run(dir: &Path) -> anyhow::Result<()> {
     pretraining.train(&feed, steps, &mut skipped, &mut |_, _, _| {
         ControlFlow::Continue(())
     })?;
-    fs::write(
-        dir.join(FILE),
-        from_state(pretraining.parameters())?.to_safetensors(),
-    )?;
+    // DINO: the teacher, as in the federated arm.
+    let backbone = from_state(pretraining.backbone())?;
+    fs::write(dir.join(FILE), backbone.to_safetensors())?;
     Ok(())
 }
 

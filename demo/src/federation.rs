@@ -16,7 +16,7 @@ use coordinator::journal::Journal;
 use coordinator::membership::Membership;
 use coordinator::service::{
     Clock, Coordinator, Initial, Network, Options, Server, blobs_path, export_model, launch,
-    matrix, model_card, with_interval,
+    matrix, model_card,
 };
 use fmct_demo::schedules;
 use protocol::plan::Plan;
@@ -115,19 +115,13 @@ pub(crate) fn export(dir: &Path) -> anyhow::Result<Digest> {
 /// What hospitals reported to the coordinator: probes on the federated model's features.
 pub(crate) fn reported(dir: &Path) -> anyhow::Result<String> {
     let mut text = String::from(
-        "\nreported to the coordinator as histograms: probes on the federated model, pooled\n\n",
+        "\nreported to the coordinator: each hospital's own probe on the federated model's features,\n\
+         trained and scored on its own patients; scores of different probes are not pooled\n\n",
     );
     for row in matrix(&Consortium::at(dir).coordinator(), &[run_id()?], None)? {
         for (task, areas) in &row.tasks {
-            if let Some(area) = areas.internal {
-                writeln!(
-                    text,
-                    "{task:<10}  AUC {}, binning at most ±{:.4}, {} of {} patients with it",
-                    with_interval(&area),
-                    area.bound,
-                    area.positives,
-                    area.positives + area.negatives
-                )?;
+            for together in areas.together.values() {
+                writeln!(text, "{task:<10}  {together}")?;
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use coordinator::service::{matrix, with_interval};
+use coordinator::service::matrix;
 use protocol::{Round, RunId};
 
 #[derive(clap::Args)]
@@ -20,39 +20,29 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let rows = matrix(&args.dir, &args.run, args.round.map(Round))?;
     for row in &rows {
-        let trained_at: Vec<&str> = row.trained_at.iter().map(|site| site.as_str()).collect();
-        let trained_at = match &*trained_at {
-            [] => "nobody here".to_owned(),
-            names => names.join(", "),
+        let trained_at = match &row.trained_at {
+            None => "unknown sites: no run here made the model".to_owned(),
+            Some(sites) => {
+                let names: Vec<&str> = sites.iter().map(|site| site.as_str()).collect();
+                names.join(", ")
+            }
         };
         println!(
-            "run {}, round {}, trained at {trained_at}",
-            row.run, row.round
+            "run {}, round {}, trained at {trained_at}; {} patients",
+            row.run, row.round, row.part
         );
         for site in row.tested_at() {
-            let side = if row.trained_at.contains(site) {
-                "internal"
-            } else {
-                "external"
-            };
             if let Some(auc) = row.mean_auc(site) {
                 println!(
-                    "  tested at {:<24} {side}  mean AUC {auc:.3}",
-                    site.as_str()
+                    "  tested at {:<24} {}  mean AUC {auc:.3}",
+                    site.as_str(),
+                    row.side(site)
                 );
             }
         }
         for (task, areas) in &row.tasks {
-            for (side, area) in [("internal", areas.internal), ("external", areas.external)] {
-                if let Some(area) = area {
-                    println!(
-                        "  {task:<10} {side}, pooled  AUC {}, binning at most ±{:.4}, {} of {} patients with it",
-                        with_interval(&area),
-                        area.bound,
-                        area.positives,
-                        area.positives + area.negatives
-                    );
-                }
+            for (side, together) in &areas.together {
+                println!("  {task:<10} {side}, {together}");
             }
         }
     }

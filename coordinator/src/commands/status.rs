@@ -141,6 +141,9 @@ fn print(overview: &Value) {
             "{name:<20} {state:<10} {since:>10} {doing:<34} {}",
             text(&site["awaited"])
         );
+        if let Some(declined) = site["declined"].as_str() {
+            println!("{:<20} declined the plan: {declined}", "");
+        }
         if let Some(refused) = site["refused"].as_array() {
             println!(
                 "{:<20} refused in round {}: {}",
@@ -162,6 +165,10 @@ fn print(overview: &Value) {
             last["examples"],
             last["seconds"].as_f64().unwrap_or_default(),
         );
+        for (site, tasks) in last["unreported"].as_object().into_iter().flatten() {
+            let tasks: Vec<String> = tasks.as_array().into_iter().flatten().map(text).collect();
+            println!("{site:<20} reported nothing of {}", tasks.join(", "));
+        }
     }
     for error in overview["errors"].as_array().into_iter().flatten() {
         println!("error: {}", text(&error[1]));

@@ -1,11 +1,12 @@
 //! The run that is served, with all that is derived from its plan.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::layout::Layout;
-use protocol::message;
+use protocol::message::{self, Reason};
 use protocol::plan::{Config, Plan};
-use protocol::{BlobRef, Digest, Round, Timestamp};
+use protocol::{BlobRef, Digest, Round, SiteId, Timestamp};
 
 use super::error::ServiceError;
 use super::fold::FoldJob;
@@ -23,6 +24,8 @@ pub(super) struct Active {
     pub(super) schema: Digest,
     pub(super) layout: Arc<Layout>,
     pub(super) driver: Driver,
+    /// Why sites take no part, as they said since this process started.
+    pub(super) declined: BTreeMap<SiteId, Reason>,
 }
 
 impl Active {
@@ -50,6 +53,7 @@ impl Active {
             schema,
             layout,
             driver,
+            declined: BTreeMap::new(),
         })
     }
 

@@ -1,18 +1,18 @@
 //! The model card that goes with an exported model.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+use std::fmt::{self, Display, Formatter, Write};
 use std::path::Path;
 
 use protocol::plan::{Objective, Selection};
 use protocol::{ConsortiumId, Digest, Round, RunId, SiteId};
 
 use super::active::Active;
-use super::areas::Area;
 use super::error::ServiceError;
-use super::matrix::{MatrixRow, row};
-use super::verify::load;
+use super::lineage::Lineage;
+use super::matrix::{MatrixRow, Part, Together, row};
 use crate::journal::Journal;
+use crate::run::Checkpoint;
 
 /// The card of a run's model, or of one round's, in Markdown. Sites in `named` have agreed to be
 /// named; the others stand under pseudonyms.
@@ -26,31 +26,60 @@ pub fn model_card(
     round: Option<Round>,
     named: &BTreeSet<SiteId>,
 ) -> Result<String, ServiceError> {
-    let journal = Journal::open_shared(directory)?;
-    let active = load(&journal, run)?;
-    let round = round.unwrap_or_else(|| active.driver.run().result().round);
+    let lineage = Lineage::read(&Journal::open_shared(directory)?)?;
+    let active = lineage.run(run)?;
+    let state = active.driver.run();
+    let round = round.unwrap_or_else(|| state.result().round);
+    let rounds = state.history().iter();
+    let checkpoint = rounds
+        .map(|record| record.checkpoint)
+        .find(|checkpoint| checkpoint.round == round);
+    let evaluations = checkpoint.map(|checkpoint| lineage.evaluations(checkpoint.model));
+    let others = evaluations.into_iter().flatten();
+    let others = others.filter(|other| other.launch.run != *run);
+    let rows: Vec<MatrixRow> = row(&lineage, active, Some(round))
+        .into_iter()
+        .chain(others.filter_map(|other| row(&lineage, other, None)))
+        .collect();
+    let trained_at = lineage.trained_at(active);
     let card = Card {
         consortium: consortium.to_string(),
         round,
-        names: names(&active, named),
-        row: row(&active, Some(round)),
+        checkpoint,
+        names: names(active, &rows, trained_at.as_ref(), named),
+        trained_at,
+        rows,
         active,
     };
     Ok(card.to_string())
 }
 
-struct Card {
+struct Card<'a> {
     consortium: String,
     round: Round,
+    checkpoint: Option<Checkpoint>,
     names: BTreeMap<SiteId, String>,
-    row: Option<MatrixRow>,
-    active: Active,
+    /// `None` where nobody here knows.
+    trained_at: Option<BTreeSet<SiteId>>,
+    /// Of this run, and of runs that only evaluated its model.
+    rows: Vec<MatrixRow>,
+    active: &'a Active,
 }
 
 /// Consented names, and pseudonyms in an order that only a member can work out from names.
-fn names(active: &Active, named: &BTreeSet<SiteId>) -> BTreeMap<SiteId, String> {
+fn names(
+    active: &Active,
+    rows: &[MatrixRow],
+    trained_at: Option<&BTreeSet<SiteId>>,
+    named: &BTreeSet<SiteId>,
+) -> BTreeMap<SiteId, String> {
     let cohort = &active.config.cohort;
-    let mut sites: Vec<&SiteId> = cohort.sites.iter().chain(&cohort.evaluators).collect();
+    let sites: BTreeSet<&SiteId> = (cohort.sites.iter())
+        .chain(&cohort.evaluators)
+        .chain(trained_at.into_iter().flatten())
+        .chain(rows.iter().flat_map(MatrixRow::tested_at))
+        .collect();
+    let mut sites = Vec::from_iter(sites);
     sites.sort_by_key(|site| {
         let place = [&active.launch.signature, site.as_str().as_bytes()].concat();
         *Digest::derived(ORDER_CONTEXT, &place).as_bytes()
@@ -66,16 +95,14 @@ fn names(active: &Active, named: &BTreeSet<SiteId>) -> BTreeMap<SiteId, String> 
     sites.into_iter().enumerate().map(name).collect()
 }
 
-impl std::fmt::Display for Card {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for Card<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Active {
             config,
             plan,
             launch,
-            driver,
             ..
-        } = &self.active;
-        let run = driver.run();
+        } = self.active;
         writeln!(f, "# Model card: {}\n", launch.run)?;
         writeln!(f, "**Research only. Not for clinical use.**\n")?;
         writeln!(f, "| | |\n|---|---|")?;
@@ -85,34 +112,24 @@ impl std::fmt::Display for Card {
         let preset = format!("{:?}", config.preset).to_lowercase();
         writeln!(f, "| architecture | {}, preset {preset} |", config.model)?;
         writeln!(f, "| strategy | {} |", config.strategy.name())?;
-        let rule = match config
-            .evaluation
-            .as_ref()
-            .map(|evaluation| evaluation.select)
-        {
-            Some(Selection::BestMeanAuc) => {
-                "best mean AUC on the held-out patients of the sites that trained"
-            }
-            _ => "the last round",
+        let rule = if self.chooses_by_auc() {
+            "best mean AUC on the validation patients of the sites that trained"
+        } else {
+            "the last round"
         };
         writeln!(
             f,
             "| round | {} of {}; the plan selects {rule} |",
             self.round, config.rounds
         )?;
-        let checkpoint = run
-            .history()
-            .iter()
-            .map(|record| record.checkpoint)
-            .find(|checkpoint| checkpoint.round == self.round);
-        if let Some(checkpoint) = checkpoint {
+        if let Some(checkpoint) = self.checkpoint {
             writeln!(
                 f,
                 "| model | blake3 `{}` in the journal |",
                 checkpoint.model
             )?;
         }
-        let listed = |sites: &[SiteId]| -> String {
+        let listed = |sites: &BTreeSet<SiteId>| -> String {
             let shown: BTreeSet<&str> = sites.iter().map(|site| &*self.names[site]).collect();
             if shown.is_empty() {
                 "none".to_owned()
@@ -120,12 +137,14 @@ impl std::fmt::Display for Card {
                 Vec::from_iter(shown).join(", ")
             }
         };
-        writeln!(f, "| trained at | {} |", listed(&config.cohort.sites))?;
-        writeln!(
-            f,
-            "| evaluated only | {} |",
-            listed(&config.cohort.evaluators)
-        )?;
+        let unknown = || "unknown: no run of this coordinator made the model".to_owned();
+        let trained_at = self.trained_at.as_ref().map_or_else(unknown, listed);
+        writeln!(f, "| trained at | {trained_at} |")?;
+        let cohort = &config.cohort;
+        let trained = |site: &SiteId| self.trained_at.as_ref().is_some_and(|at| at.contains(site));
+        let only = cohort.sites.iter().chain(&cohort.evaluators);
+        let only = only.filter(|site| !trained(site)).cloned().collect();
+        writeln!(f, "| evaluated only | {} |", listed(&only))?;
         self.rounds(f)?;
         self.metrics(f)?;
         writeln!(f, "\n## Limits\n")?;
@@ -136,8 +155,14 @@ impl std::fmt::Display for Card {
     }
 }
 
-impl Card {
-    fn rounds(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Card<'_> {
+    /// Whether the plan's round is the one with the best validation AUC.
+    fn chooses_by_auc(&self) -> bool {
+        let evaluation = self.active.config.evaluation.as_ref();
+        evaluation.map(|evaluation| evaluation.select) == Some(Selection::BestMeanAuc)
+    }
+
+    fn rounds(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let history = self.active.driver.run().history();
         let until = history
             .iter()
@@ -159,37 +184,89 @@ impl Card {
         )
     }
 
-    fn metrics(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn metrics(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n## Metrics\n")?;
-        let Some(row) = &self.row else {
-            return writeln!(f, "No site has reported an evaluation of this round.");
-        };
+        if self.rows.is_empty() {
+            return writeln!(f, "No site has reported an evaluation of this model.");
+        }
         writeln!(
             f,
-            "From the sites' own score histograms; no score has left a site. *Internal*: held-out \
-             patients of sites that trained. *External*: sites whose patients trained nothing here. \
-             Intervals are DeLong's at 95 %; the bound is what binning can add to either side.\n"
+            "From the score histograms and areas that sites reported; no score has left a site. *Internal*: held-out \
+             patients of sites that trained it. *External*: sites that did not, in this run or one it \
+             goes on from; what made its first weights is not known here. Intervals are DeLong's at \
+             95 %; the bound is what binning can add to either side."
         )?;
-        writeln!(
-            f,
-            "| task | patients | with it | AUC (95 %) | binning bound |\n|---|---|---|---|---|"
-        )?;
-        for (task, areas) in &row.tasks {
-            for (side, area) in [("internal", areas.internal), ("external", areas.external)] {
-                if let Some(area) = area {
-                    let patients = area.positives + area.negatives;
-                    writeln!(
-                        f,
-                        "| {task}, {side} | {patients} | {} | {} | {:.4} |",
-                        area.positives,
-                        with_interval(&area),
-                        area.bound
-                    )?;
+        for row in &self.rows {
+            match row.part {
+                Part::Test => writeln!(
+                    f,
+                    "\n### Test patients, run {}\n\nPatients that chose nothing.\n",
+                    row.run
+                )?,
+                Part::Validation if self.chooses_by_auc() => writeln!(
+                    f,
+                    "\n### Validation patients, run {}\n\n**The internal patients below chose the \
+                     round**, so their figures are too good for new patients.\n",
+                    row.run
+                )?,
+                Part::Validation => writeln!(
+                    f,
+                    "\n### Validation patients, run {}\n\nThe plan takes the last round, so they \
+                     did not choose it.\n",
+                    row.run
+                )?,
+            }
+            self.figures(f, row)?;
+        }
+        if self.rows.iter().all(|row| row.part != Part::Test) {
+            writeln!(
+                f,
+                "\nThere is no figure on test patients: no plan with the objective `evaluate` has \
+                 been run on this model."
+            )?;
+        }
+        Ok(())
+    }
+
+    fn figures(&self, f: &mut Formatter<'_>, row: &MatrixRow) -> fmt::Result {
+        let areas = row.tasks.iter();
+        let mut lines = [const { String::new() }; 2];
+        for (task, side, together) in areas.flat_map(|(task, areas)| {
+            areas
+                .together
+                .iter()
+                .map(move |(side, all)| (task, side, all))
+        }) {
+            match together {
+                Together::Pooled(area) => writeln!(
+                    lines[0],
+                    "| {task}, {side} | {} | {} | {area} | {:.4} |",
+                    area.positives + area.negatives,
+                    area.positives,
+                    area.bound
+                )?,
+                Together::Mean { auc, sites } => {
+                    writeln!(lines[1], "| {task}, {side} | {sites} | {auc:.3} |")?;
                 }
             }
         }
-        writeln!(f, "\n| site | | mean AUC over its tasks |\n|---|---|---|")?;
-        let mut sites = String::new();
+        let [pooled, means] = lines;
+        if !pooled.is_empty() {
+            writeln!(
+                f,
+                "| task | patients | with it | AUC (95 %) | binning bound |\n|---|---|---|---|---|\n\
+                 {pooled}"
+            )?;
+        }
+        if !means.is_empty() {
+            writeln!(
+                f,
+                "Each site scores with a classifier of its own, so scores of several sites are on no \
+                 common scale and are not pooled.\n\n\
+                 | task | sites | mean of the sites' AUCs |\n|---|---|---|\n{means}"
+            )?;
+        }
+        writeln!(f, "| site | | mean AUC over its tasks |\n|---|---|---|")?;
         let mut shown: Vec<(&String, &SiteId)> = row
             .tested_at()
             .into_iter()
@@ -197,24 +274,11 @@ impl Card {
             .collect();
         shown.sort();
         for (name, site) in shown {
-            let side = if row.trained_at.contains(site) {
-                "internal"
-            } else {
-                "external"
-            };
             if let Some(auc) = row.mean_auc(site) {
-                writeln!(sites, "| {name} | {side} | {auc:.3} |")?;
+                writeln!(f, "| {name} | {} | {auc:.3} |", row.side(site))?;
             }
         }
-        f.write_str(&sites)
-    }
-}
-
-/// An area with its interval, where it has one.
-pub fn with_interval(area: &Area) -> String {
-    match area.interval {
-        Some([low, high]) => format!("{:.3} ({low:.3} to {high:.3})", area.auc),
-        None => format!("{:.3}", area.auc),
+        Ok(())
     }
 }
 
@@ -223,7 +287,7 @@ fn objective(objective: Objective) -> &'static str {
         Objective::Dino => {
             "self-distillation (DINO); the file holds the teacher where the coordinator keeps one"
         }
-        Objective::Evaluate => "evaluation only: the model came from elsewhere",
+        Objective::Evaluate => "evaluation only",
         Objective::Finetune => "fine-tuning of backbone and disease heads",
         Objective::Mae => "masked autoencoding (MAE)",
         Objective::Probe => "disease heads on a frozen backbone",

@@ -151,6 +151,9 @@ impl Coordinator {
                     active.launch.run == join.run && active.plan.digest() == join.plan
                 };
                 let outcome = if self.active.as_ref().is_some_and(known) {
+                    if let Some(active) = &mut self.active {
+                        active.declined.remove(site);
+                    }
                     self.submit(now, Event::Joined { site: site.clone() }, &[])?
                 } else {
                     Err(Reason::Unknown)
@@ -200,6 +203,10 @@ impl Coordinator {
                     report: report(&metrics),
                 };
                 (Subject::Metrics(run, round), self.submit(now, event, &[])?)
+            }
+            Message::Rejection(rejection) => {
+                self.declined(site, rejection);
+                return Ok(());
             }
             _ => return Ok(()),
         };

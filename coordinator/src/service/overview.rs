@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use protocol::message::Doing;
+use protocol::plan::Config;
 use protocol::{Digest, Round, Timestamp};
 use serde::Serialize;
 
 use super::coordinator::Coordinator;
-use crate::run::{Phase, RoundRecord, Run};
+use crate::run::{Phase, Report, RoundRecord, Run};
 
 /// Everything there is to see.
 #[derive(Clone, Debug, Serialize)]
@@ -70,6 +71,8 @@ pub struct SiteOverview {
     pub awaited: String,
     /// What it was last refused for, with the round.
     pub refused: Option<(Round, String)>,
+    /// Why it takes no part in the run, if it said so.
+    pub declined: Option<String>,
 }
 
 /// One finished round.
@@ -93,6 +96,9 @@ pub struct RoundOverview {
     pub seconds: f64,
     /// AUC by site and task, where one was reported.
     pub auc: BTreeMap<String, BTreeMap<String, f64>>,
+    /// Tasks of the plan that a site's report leaves out: kept in by its policy, or not evaluated
+    /// there. The wire tells no reason; the site's log does.
+    pub unreported: BTreeMap<String, Vec<String>>,
 }
 
 impl Coordinator {
@@ -100,7 +106,13 @@ impl Coordinator {
     pub fn overview(&self, at: Timestamp) -> Overview {
         let run = self.active().map(|active| {
             let run = active.driver.run();
-            RunOverview::new(active.launch.run.as_str(), active.plan.digest(), run)
+            let mut shown = RunOverview::new(active.launch.run.as_str(), active.plan.digest(), run);
+            for (site, reason) in &active.declined {
+                if let Some(one) = shown.sites.get_mut(site.as_str()) {
+                    one.declined = Some(reason.to_string());
+                }
+            }
+            shown
         });
         Overview {
             at,
@@ -138,6 +150,7 @@ impl RunOverview {
                     refused: refused.next().and_then(|((round, _), reasons)| {
                         reasons.last().map(|reason| (*round, reason.to_string()))
                     }),
+                    declined: None,
                 };
                 (site.to_string(), overview)
             })
@@ -159,13 +172,17 @@ impl RunOverview {
                 _ => None,
             },
             sites,
-            history: run.history().iter().map(RoundOverview::new).collect(),
+            history: run
+                .history()
+                .iter()
+                .map(|record| RoundOverview::new(config, record))
+                .collect(),
         }
     }
 }
 
 impl RoundOverview {
-    fn new(record: &RoundRecord) -> Self {
+    fn new(config: &Config, record: &RoundRecord) -> Self {
         let updates = || record.updates.values();
         Self {
             round: record.checkpoint.round,
@@ -189,6 +206,18 @@ impl RoundOverview {
                     (site.to_string(), aucs.collect())
                 })
                 .collect(),
+            unreported: record
+                .reports
+                .iter()
+                .map(|(site, report)| (site.to_string(), unreported(config, report)))
+                .filter(|(_, tasks)| !tasks.is_empty())
+                .collect(),
         }
     }
+}
+
+fn unreported(config: &Config, report: &Report) -> Vec<String> {
+    let wanted = config.evaluation.iter().flat_map(|one| &one.tasks);
+    let known = |name: &&String| report.tasks.iter().any(|task| task.task == **name);
+    wanted.filter(|name| !known(name)).cloned().collect()
 }

@@ -18,6 +18,7 @@ fn overview() -> Overview {
         total: 10,
         awaited: "its update".to_owned(),
         refused: None,
+        declined: None,
     };
     let run = RunOverview {
         run: "run-1".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use coordinator::service::{Overview, RunOverview, SiteOverview};
+use coordinator::service::{Overview, RoundOverview, RunOverview, SiteOverview};
 use protocol::message::Doing;
 use protocol::{Digest, Round, Timestamp};
 
@@ -18,8 +18,26 @@ pub(crate) fn overview(round: u32, done: u64) -> Overview {
         total: 10,
         awaited: "its update".to_owned(),
         refused,
+        declined: None,
     };
+    let mut harbor = site(false, true, None);
+    harbor.declined = Some("site policy: plan has 5 rounds, policy max_rounds is 3".to_owned());
     let refused = Some((Round(1), "storage is full".to_owned()));
+    let evaluated = RoundOverview {
+        round: Round(1),
+        model: Digest::of(b"first"),
+        sites: vec!["north".to_owned()],
+        dropped: BTreeMap::new(),
+        examples: 20,
+        bytes: 3000,
+        delta_norm: 0.5,
+        seconds: 9.0,
+        auc: BTreeMap::new(),
+        unreported: BTreeMap::from([(
+            "north".to_owned(),
+            ["EDH", "SAH"].map(str::to_owned).into(),
+        )]),
+    };
     let run = RunOverview {
         run: "headct".to_owned(),
         plan: Digest::of(b"plan"),
@@ -32,10 +50,10 @@ pub(crate) fn overview(round: u32, done: u64) -> Overview {
         quorum: 1,
         deadline: None,
         sites: BTreeMap::from([
-            ("harbor".to_owned(), site(false, true, None)),
+            ("harbor".to_owned(), harbor),
             ("north".to_owned(), site(true, false, refused)),
         ]),
-        history: Vec::new(),
+        history: vec![evaluated],
     };
     Overview {
         at: Timestamp(5000),

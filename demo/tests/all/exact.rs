@@ -14,12 +14,12 @@ use site_client::train::{Config, Objective, Plan, Preset, Span};
 
 use crate::harness::{distance, hospital, member, plan, rehearse, weights};
 
-const ROUNDS: u64 = 3;
-const STEPS: u64 = 3;
-const BATCH: usize = 4;
+pub(crate) const ROUNDS: u64 = 3;
+pub(crate) const STEPS: u64 = 3;
+pub(crate) const BATCH: usize = 4;
 
 /// The configuration of `fmct-site pretrain` that does what a federation's plan asks of `site`.
-fn alone(site: &str, batch: usize) -> Plan {
+pub(crate) fn alone(site: &str, batch: usize) -> Plan {
     let mut config = Config::preset(Preset::Tiny);
     let site: SiteId = site.parse().unwrap();
     config.seed = site_seed(5, &site);
@@ -31,7 +31,7 @@ fn alone(site: &str, batch: usize) -> Plan {
 }
 
 /// A federation's plan with the schedules of the preset over the same steps.
-fn federated(objective: Objective, sites: &[&str], moments: &str) -> Federated {
+pub(crate) fn federated(objective: Objective, sites: &[&str], moments: &str) -> Federated {
     let config = Config::preset(Preset::Tiny);
     let (name, rate, decay) = match objective {
         Objective::Dino => ("dino", config.dino.base_lr, config.dino.weight_decay),
@@ -70,7 +70,7 @@ fn train(training: &mut Pretraining, feed: &Arc<Feed>) {
 /// A federation's round rounds twice: the change of a weight to float32 when it is sent, and the
 /// new weight when it is folded. So from the same start a weight ends within 2⁻²⁴ (|change| +
 /// |weight|) of where the site alone would end, whatever the objective and the number of steps.
-fn assert_within_rounding(found: &StateDict, alone: &StateDict, start: &StateDict) {
+pub(crate) fn assert_within_rounding(found: &StateDict, alone: &StateDict, start: &StateDict) {
     let unit = f64::powi(2.0, -24) * (1.0 + 1e-6);
     for (name, expected) in alone {
         let rows = found[name].values.iter().zip(&expected.values);

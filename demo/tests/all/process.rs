@@ -4,6 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use coordinator::journal::Journal;
+use coordinator::run::Event;
+use protocol::bounded::{List, Text};
+use protocol::message::{Metrics, Receipt, TaskMetrics};
+use protocol::{Digest, Message, Round, RunId, Signed, codec};
+use site_client::federation::{EgressLog, Kind};
+
 /// The demo, with everything it makes in `dir`.
 pub(crate) fn demo(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fmct-demo"));
@@ -97,6 +104,10 @@ fn the_demo_shows_its_tables_what_left_and_where_the_report_is() {
         );
     }
 
+    for site in ["langone", "longisland"] {
+        assert_eq!(noted(&dir, site), journalled(&dir, site), "{site}");
+    }
+
     let page = dir.join("report").join("report.html");
     let told = text
         .lines()
@@ -111,7 +122,9 @@ fn the_demo_shows_its_tables_what_left_and_where_the_report_is() {
         "consortium | demo",
         "hospital 1",
         "2 of 2",
-        "AUC (95 %)",
+        "### Validation patients",
+        "mean of the sites' AUCs",
+        "There is no figure on test patients",
     ] {
         assert!(card.contains(part), "{part}:\n{card}");
     }
@@ -120,6 +133,59 @@ fn the_demo_shows_its_tables_what_left_and_where_the_report_is() {
         "nobody has agreed to be named:\n{card}"
     );
     assert!(processes_of(&dir).is_empty(), "a process is left");
+}
+
+/// What left a hospital by its own log: kind, round, digest and bytes.
+fn noted(dir: &Path, site: &str) -> Vec<(Kind, Round, Digest, u64)> {
+    let log = EgressLog::new(&dir.join("sites").join(site));
+    let rows = log.rows().unwrap().into_iter();
+    rows.map(|row| (row.kind, row.round, row.digest, row.bytes))
+        .collect()
+}
+
+/// What came from it by the coordinator's journal: each update as it was receipted, each evaluation
+/// as the message that the journalled report is of.
+fn journalled(dir: &Path, site: &str) -> Vec<(Kind, Round, Digest, u64)> {
+    let journal = Journal::open_shared(&dir.join("coordinator")).unwrap();
+    let run: RunId = "demo".parse().unwrap();
+    let (mut rows, mut model) = (Vec::new(), None);
+    for entry in journal.entries(&run).unwrap() {
+        match entry.event(&run).unwrap() {
+            Event::Staged { site: from, update } if from.as_str() == site => {
+                let receipt = journal.document(update.receipt).unwrap().unwrap();
+                let receipt = Signed::<Receipt>::from_bytes(&receipt).unwrap();
+                let receipt = receipt.open(|_, _, _| true).unwrap();
+                let staged = (update.blob, update.bytes);
+                assert_eq!((receipt.blob.digest, receipt.blob.len), staged);
+                rows.push((Kind::Update, update.round, staged.0, staged.1));
+            }
+            Event::Aggregated { checkpoint, .. } => model = Some(checkpoint.model),
+            Event::Evaluated {
+                site: from,
+                round,
+                report,
+            } if from.as_str() == site => {
+                let tasks = report.tasks.into_iter().map(|task| TaskMetrics {
+                    task: Text::lossy(&task.task),
+                    positive: List::new(task.positive).unwrap(),
+                    negative: List::new(task.negative).unwrap(),
+                    auc: task.auc.map(Into::into),
+                });
+                let message = Message::from(Metrics {
+                    run: run.clone(),
+                    round,
+                    model: model.unwrap(),
+                    scalars: List::default(),
+                    tasks: List::new(tasks.collect()).unwrap(),
+                });
+                let bytes = codec::encode(&message).unwrap();
+                let length = bytes.len() as u64;
+                rows.push((Kind::Evaluation, round, Digest::of(&bytes), length));
+            }
+            _ => {}
+        }
+    }
+    rows
 }
 
 /// Loads a page in headless Chromium, where there is one; a script's error fails.

@@ -56,6 +56,7 @@ pub(super) fn check(config: &Config) -> Result<(), PlanError> {
     check_patterns(config)?;
     check_cohort(cohort)?;
     check_strategy(&config.strategy, cohort)?;
+    check_gradient_rule(config)?;
     check_bounds(config)?;
     check_evaluation(config)?;
     if config.objective == Objective::Evaluate {
@@ -267,6 +268,22 @@ fn check_strategy(strategy: &Strategy, cohort: &Cohort) -> Result<(), PlanError>
             )
         }
     }
+}
+
+/// FedProx and SCAFFOLD change the sites' gradients, which only pre-training lets them do: in a
+/// classifier's plan they would be a name for FedAvg.
+fn check_gradient_rule(config: &Config) -> Result<(), PlanError> {
+    let changes_gradients = matches!(
+        config.strategy,
+        Strategy::Fedprox { .. } | Strategy::Scaffold { .. }
+    );
+    let classifies = matches!(config.objective, Objective::Finetune | Objective::Probe);
+    rule(
+        !(changes_gradients && classifies),
+        "strategy.name",
+        "neither fedprox nor scaffold for objectives \"finetune\" and \"probe\"",
+        config.strategy.name(),
+    )
 }
 
 fn check_bounds(config: &Config) -> Result<(), PlanError> {

@@ -14,7 +14,7 @@ pub struct Config {
     pub name: String,
     /// What is trained.
     pub objective: Objective,
-    /// Architecture, by the name sites know it under.
+    /// Architecture, by the name sites know it under; they refuse one that they do not know.
     pub model: String,
     /// Geometry and sizes.
     pub preset: Preset,
@@ -253,7 +253,9 @@ pub struct Evaluation {
 #[serde(rename_all = "kebab-case")]
 pub enum Selection {
     /// The one with the highest mean AUC over tasks and training sites, each site on its held-out
-    /// patients; evaluation-only sites have no say in it.
+    /// patients; evaluation-only sites have no say in it. Each evaluated round is compared with the
+    /// best before it, over the sites and tasks that both were reported for; a round with none of
+    /// the best one's does not count. Where a site withholds an AUC, that of its histograms counts.
     BestMeanAuc,
     /// The last one.
     #[default]

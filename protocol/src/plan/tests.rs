@@ -171,6 +171,28 @@ fn every_strategy_is_spelled_by_its_name() {
 }
 
 #[test]
+fn a_strategy_that_changes_gradients_is_refused_where_nothing_applies_it() {
+    let fedprox = "name = \"fedprox\"\nmu = 0.1";
+    let scaffold = "name = \"scaffold\"\nserver_learning_rate = 1.0";
+    for objective in ["finetune", "probe"] {
+        let plan = |strategy: &str| {
+            let text = MAE.replace("\"mae\"", &format!("\"{objective}\""));
+            Plan::parse(format!("{text}[strategy]\n{strategy}\n").as_bytes())
+        };
+        for (strategy, name) in [(fedprox, "fedprox"), (scaffold, "scaffold")] {
+            assert_eq!(
+                error(plan(strategy)),
+                format!(
+                    "plan: strategy.name: neither fedprox nor scaffold for objectives \"finetune\" \
+                     and \"probe\", found {name}"
+                )
+            );
+        }
+        assert!(plan("name = \"fedema\"\ntau = 0.7").is_ok());
+    }
+}
+
+#[test]
 fn evaluation_falls_on_every_nth_round_and_the_last() {
     let plan = appended("[evaluation]\nevery = 3\ntasks = [\"ich\"]\n").unwrap();
     let rounds: Vec<u32> = (1..=4)

@@ -124,3 +124,75 @@ fn reports_that_are_not_the_plans_are_refused() {
     evaluate(&mut run, 4, "a", report(0.5)).unwrap();
     assert!(evaluate(&mut run, 5, "a", report(0.6)).is_err());
 }
+
+/// A report without an area: what a site sends whose policy has `auc = false`. With two bins, and
+/// one of 10 patients of either class per `wrong` in the other one's bin.
+fn withheld(wrong: u32) -> Report {
+    let task = TaskReport {
+        task: "ich".to_owned(),
+        positive: vec![wrong, 10 - wrong],
+        negative: vec![10 - wrong, wrong],
+        auc: None,
+    };
+    Report { tasks: vec![task] }
+}
+
+/// Two rounds under a quorum of two, with these reports of `a` and `b` after each; the result.
+fn best_of(rounds: [[Option<Report>; 2]; 2]) -> Round {
+    let tail = format!("{EVALUATED}\nselect = \"best-mean-auc\"");
+    let mut run = run(config(TWO, &tail));
+    join(&mut run, 0, &["a", "b", "c", "x"]);
+    for (round, reports) in rounds.into_iter().enumerate() {
+        let now = 1000 * (round as u64 + 1);
+        for name in ["a", "b", "c"] {
+            stage(&mut run, now, name).unwrap();
+        }
+        fold(&mut run, now);
+        for (name, report) in ["a", "b"].into_iter().zip(reports) {
+            if let Some(report) = report {
+                evaluate(&mut run, now, name, report).unwrap();
+            }
+        }
+        run.apply(at(now + 1), Event::EvaluationClosed);
+    }
+    run.result().round
+}
+
+#[test]
+fn a_site_that_withholds_its_auc_has_a_say_by_its_histograms() {
+    // By a alone the first round is better; b's histograms are much better in the second.
+    let rounds = [
+        [Some(report(0.9)), Some(withheld(5))],
+        [Some(report(0.8)), Some(withheld(1))],
+    ];
+    assert_eq!(best_of(rounds), Round(2));
+}
+
+#[test]
+fn rounds_are_compared_over_the_sites_that_reported_in_both() {
+    // Without b, who scores low, the second round's mean is higher although a found it worse.
+    let rounds = [
+        [Some(report(0.8)), Some(report(0.5))],
+        [Some(report(0.7)), None],
+    ];
+    assert_eq!(best_of(rounds), Round(1));
+    let rounds = [
+        [Some(report(0.8)), Some(report(0.5))],
+        [Some(report(0.81)), None],
+    ];
+    assert_eq!(best_of(rounds), Round(2));
+}
+
+#[test]
+fn a_round_that_shares_no_report_with_the_best_is_not_chosen() {
+    let rounds = [[Some(report(0.6)), None], [None, Some(report(0.9))]];
+    assert_eq!(best_of(rounds), Round(1));
+    // Nor is an exact area compared with a binned one: 0.85 in the first round, 0.8 in the second.
+    let rounds = [[Some(report(0.6)), None], [Some(withheld(2)), None]];
+    assert_eq!(best_of(rounds), Round(1));
+}
+
+#[test]
+fn without_any_report_the_last_round_is_the_result() {
+    assert_eq!(best_of([[None, None], [None, None]]), Round(2));
+}

@@ -17,7 +17,7 @@ use crate::params::from_state;
 use crate::train::data::stream;
 use crate::train::downstream::{Finetuning, Learner, Start};
 use crate::train::pretrain::{Pretraining, Schedule};
-use crate::train::{Config, Objective, Plan, Preset};
+use crate::train::{Architecture, Config, Objective, Plan, Preset};
 
 /// The seed of a site's own draws within a run.
 #[must_use]
@@ -28,7 +28,8 @@ pub fn site_seed(seed: u64, site: &SiteId) -> u64 {
 /// The first checkpoint of a plan: fresh weights from its seed, over `backbone` where one is given.
 ///
 /// # Errors
-/// If the plan's architecture cannot do what the plan asks, or the backbone is of another.
+/// If the plan's architecture is unknown or cannot do what the plan asks, or the backbone is of
+/// another.
 pub fn first_checkpoint(
     config: &plan::Config,
     backbone: Option<&StateDict>,
@@ -95,6 +96,16 @@ pub(super) fn local_plan(config: &plan::Config, seed: u64) -> Result<Plan, Train
         plan::Preset::Small => Preset::Small,
         plan::Preset::Tiny => Preset::Tiny,
     });
+    let known = match local.model.architecture {
+        Architecture::Resnet50 => "resnet50-3d",
+        Architecture::Vit => "vit",
+    };
+    let (preset, found) = (config.preset, &config.model);
+    if found != known {
+        return Err(TrainError::Failed(format!(
+            "plan: model: must be \"{known}\", the architecture of preset {preset:?}, found \"{found}\""
+        )));
+    }
     local.seed = seed;
     if let Some(work) = &config.local {
         let batch = work.batch_size as usize;
@@ -160,6 +171,35 @@ pub(super) fn local_steps(config: &plan::Config, scans: usize) -> u64 {
         (None, epochs) => {
             let samples = u64::from(epochs.unwrap_or(1)) * scans as u64;
             samples.div_ceil(u64::from(local.batch_size)).max(1)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_of_a_model_that_is_not_the_presets_is_refused_by_name() {
+        let first = |model: &str| {
+            let text = format!(
+                "name = \"test\"\nobjective = \"mae\"\nmodel = \"{model}\"\npreset = \"tiny\"\n\
+                 initial = \"{}\"\nrounds = 1\nlocal = {{ steps = 1, batch_size = 2 }}\n\
+                 schedule = {{ learning_rate = {{ peak = 1e-3 }} }}\n\
+                 cohort = {{ rule = \"full\", sites = [\"north\"] }}\n",
+                "0".repeat(64)
+            );
+            let plan = plan::Plan::parse(text.as_bytes()).unwrap();
+            first_checkpoint(plan.config(), None, &Device::flex()).map(drop)
+        };
+        assert!(first("vit").is_ok());
+        for unknown in ["vit-huge", "resnet50-3d"] {
+            assert_eq!(
+                first(unknown).unwrap_err().to_string(),
+                format!(
+                    "plan: model: must be \"vit\", the architecture of preset Tiny, found \"{unknown}\""
+                )
+            );
         }
     }
 }

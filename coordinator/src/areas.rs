@@ -5,6 +5,8 @@
 //! the share of pairs that meet in a bin, which is told beside it. DeLong's variance (DeLong et al.
 //! 1988) follows from the counts alone, for placement values are constant within a bin.
 
+use std::fmt;
+
 /// An area under the ROC curve from counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Area {
@@ -18,6 +20,16 @@ pub struct Area {
     pub positives: u64,
     /// Patients without it.
     pub negatives: u64,
+}
+
+/// With its interval, where it has one.
+impl fmt::Display for Area {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.interval {
+            Some([low, high]) => write!(f, "{:.3} ({low:.3} to {high:.3})", self.auc),
+            None => write!(f, "{:.3}", self.auc),
+        }
+    }
 }
 
 /// The area of all histograms together; each is the counts with and without the disease, by bin.
