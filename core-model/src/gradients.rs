@@ -93,16 +93,6 @@ impl Gradients {
         }
     }
 
-    /// Multiplies every gradient by `factor`.
-    pub fn scale(&mut self, factor: f32) {
-        for data in self.0.values_mut() {
-            values_mut(data)
-                .par_iter_mut()
-                .with_min_len(CHUNK)
-                .for_each(|g| *g *= factor);
-        }
-    }
-
     /// Drops the gradients whose name starts with `prefix`: those parameters stay as they are.
     pub fn drop_prefix(&mut self, prefix: &str) {
         self.0.retain(|name, _| !name.starts_with(prefix));
@@ -111,11 +101,6 @@ impl Gradients {
     /// The gradient of one parameter.
     pub fn get(&self, name: &str) -> Option<&[f32]> {
         self.0.get(name).map(values)
-    }
-
-    /// The gradient of one parameter, to change it (a proximal term, noise).
-    pub fn get_mut(&mut self, name: &str) -> Option<&mut [f32]> {
-        self.0.get_mut(name).map(values_mut)
     }
 
     /// Names of the parameters that have a gradient.

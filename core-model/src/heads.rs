@@ -1,4 +1,4 @@
-//! What stands on top of an embedding: normalization, the two probes, and their loss.
+//! What stands on top of an embedding: normalization and the two probes.
 
 mod attentive_probe;
 mod batch_norm;
@@ -9,8 +9,7 @@ pub use batch_norm::BatchNorm;
 pub use linear_probe::LinearProbe;
 
 use burn::module::Module;
-use burn::tensor::activation::{log_softmax, softmax};
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::init::Init;
@@ -62,35 +61,4 @@ impl Probe {
             Self::Attentive(probe) => probe.forward_train(tokens),
         }
     }
-}
-
-/// Mean cross-entropy of two-logit predictions, `[1]`.
-///
-/// # Panics
-/// When there is not one label per row, or a label is not a column.
-pub fn cross_entropy(logits: Tensor<2>, labels: &[usize]) -> Tensor<1> {
-    let [batch, classes] = logits.dims();
-    assert_eq!(
-        labels.len(),
-        batch,
-        "labels for logits [{batch}, {classes}]"
-    );
-    assert!(
-        labels.iter().all(|&label| label < classes),
-        "a label is not below {classes}"
-    );
-    let labels: Vec<i64> = labels.iter().map(|&label| label as i64).collect();
-    let data = TensorData::new(labels, [batch, 1]);
-    let labels = Tensor::<2, Int>::from_data(data, &logits.device());
-    -log_softmax(logits, 1).gather(1, labels).mean()
-}
-
-/// Probability of the positive class for each row of two logits.
-pub fn scores(logits: Tensor<2>) -> Vec<f32> {
-    let batch = logits.dims()[0];
-    let positive = softmax(logits, 1).narrow(1, 1, 1).reshape([batch]);
-    positive
-        .into_data()
-        .try_to_vec()
-        .expect("logits are float32")
 }

@@ -10,7 +10,7 @@ use protocol::SiteId;
 use serde::{Deserialize, Serialize};
 use site_client::evaluate::Part;
 use site_client::scans::FILE_NAME;
-use site_client::train::data::{CohortFiles, Labelled, Memory, Phantoms, Source, stream};
+use site_client::train::data::{CohortFiles, Labelled, Memory, Phantoms, Reading, Source, stream};
 use site_client::train::{self, Config, Plan, Preset};
 
 /// Written once beside the consortium, read by each of its processes.
@@ -175,7 +175,8 @@ impl Setting {
         let keep = |source| Arc::new(Memory::new(source, memory)) as Arc<dyn Source>;
         if let Some(data) = &self.data {
             let files = CohortFiles::new(data.join(site.as_str()));
-            return Ok(Labelled::cohort(&files, &plan)?.reading(keep).readable()?);
+            let set = Labelled::cohort(&files, &plan)?.reading(keep);
+            return Ok(set.readable(&[Reading::Training, Reading::Evaluation])?);
         }
         let profile = Site::builtin(site.as_str())
             .with_context(|| format!("{site}: no such phantom hospital"))?

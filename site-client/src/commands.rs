@@ -86,6 +86,11 @@ pub(crate) enum Command {
     Sweep(sweep::Args),
 }
 
+/// A command that was asked to stop before its end and has saved what it did.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped as asked; --resume goes on")]
+pub(crate) struct Stopped;
+
 impl Command {
     /// Runs the chosen subcommand.
     pub(crate) fn run(self) -> anyhow::Result<()> {

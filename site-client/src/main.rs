@@ -18,11 +18,19 @@ struct Cli {
     command: Command,
 }
 
+/// Status of a command that stopped when asked to, with its work saved and not done (`EX_TEMPFAIL`
+/// of sysexits: try again).
+const STOPPED: u8 = 75;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     transport::logging::start();
     match cli.command.run() {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<commands::Stopped>() => {
+            eprintln!("{error}");
+            ExitCode::from(STOPPED)
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

@@ -252,6 +252,28 @@ fn a_study_has_every_figure_and_the_same_bytes_again() {
 }
 
 #[test]
+fn settings_that_one_objective_varies_are_shown_beside_a_model_of_another() {
+    let mae = |name, patch| {
+        let info = RunInfo {
+            objective: Some("mae".to_owned()),
+            patch: Some(patch),
+            channels: Some(3),
+            ..info("MAE", "north", 1.0)
+        };
+        run(name, info, 0.3)
+    };
+    let mut first = run("dino", info("FM-CT", "north", 1.0), 0.4);
+    (first.info.channels, first.info.patch) = (Some(3), Some(12));
+    let folder = tempfile::tempdir().unwrap();
+    let runs = vec![first, mae("mae", 12), mae("mae-large-patches", 16)];
+    report::write(runs, folder.path(), &settings()).unwrap();
+    let names: Vec<String> = files(folder.path()).into_keys().collect();
+    let shown = |id: &str| names.iter().any(|name| name.contains(id));
+    assert!(shown("fig-patch"), "{names:?}");
+    assert!(!shown("fig-channels"), "nothing varies: {names:?}");
+}
+
+#[test]
 fn the_page_asks_no_other_host_and_escapes_names() {
     let folder = tempfile::tempdir().unwrap();
     let written = report::write(study(), folder.path(), &settings()).unwrap();

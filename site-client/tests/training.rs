@@ -90,6 +90,10 @@ fn a_run_killed_at_some_step_and_resumed_ends_in_the_same_bytes() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
+        assert!(
+            !killed.join("backbone.safetensors").exists(),
+            "{objective}: killed before its end"
+        );
         succeed(pretrain(objective, &killed, 40, &["--resume"]));
         for file in ["last.safetensors", "backbone.safetensors", "config.toml"] {
             let read = |dir: &Path| fs::read(dir.join(file)).unwrap();
@@ -116,6 +120,44 @@ fn a_full_disk_at_a_checkpoint_warns_and_leaves_the_old_one() {
     );
     assert!(fs::read(out.join("last.safetensors")).unwrap() == old);
 
+    // A run that was stopped goes on, and what it goes on from outlives the full disk.
+    let half = dir.path().join("half");
+    let mut child = pretrain("mae", &half, 60, &["--set", "pretrain.log_every=1"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while steps(&half).len() < 5 && child.try_wait().unwrap().is_none() {
+        thread::sleep(time::Duration::from_millis(1));
+    }
+    let id = child.id().to_string();
+    succeed({
+        let mut signal = Command::new("kill");
+        signal.args(["-TERM", &id]);
+        signal
+    });
+    assert_eq!(child.wait().unwrap().code(), Some(75), "stopped, not done");
+    assert!(!half.join("backbone.safetensors").exists());
+    let old = fs::read(half.join("last.safetensors")).unwrap();
+    let errors = fail(limited(&pretrain("mae", &half, 60, &["--resume"])));
+    assert!(
+        errors.contains("no checkpoint; the previous one is intact"),
+        "{errors}"
+    );
+    assert!(errors.contains("step 60/60"), "{errors}");
+    assert!(fs::read(half.join("last.safetensors")).unwrap() == old);
+    succeed(pretrain(
+        "mae",
+        &half,
+        60,
+        &["--resume", "--set", "pretrain.log_every=1"],
+    ));
+    assert_eq!(
+        steps(&half),
+        (1..=60).collect::<Vec<u64>>(),
+        "each step once"
+    );
+
     let fresh = dir.path().join("fresh");
     let errors = fail(limited(&pretrain("mae", &fresh, 3, &[])));
     assert!(
@@ -128,6 +170,15 @@ fn a_full_disk_at_a_checkpoint_warns_and_leaves_the_old_one() {
     );
     assert!(!fresh.join("last.safetensors").exists());
     assert!(!fresh.join("last.safetensors.partial").exists());
+}
+
+/// The steps in a run's log.
+fn steps(run: &Path) -> Vec<u64> {
+    let log = fs::read_to_string(run.join("log.jsonl")).unwrap_or_default();
+    log.lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|line| line["step"].as_u64())
+        .collect()
 }
 
 /// The same command where files may not grow beyond 8 KiB.
@@ -237,6 +288,55 @@ fn pre_training_fine_tuning_probing_few_shots_and_evaluation_fit_together() {
         printed.matches("weight decay").count(),
         3,
         "three optimizers: {printed}"
+    );
+    let notes = fs::read_to_string(path("sweep/trials.jsonl")).unwrap();
+    let notes: Vec<serde_json::Value> = notes
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let (kept, tried) = notes.split_last().unwrap();
+    assert_eq!((tried.len(), &kept["protocol"]), (3, &"sweep".into()));
+    let best = tried
+        .iter()
+        .max_by(|a, b| {
+            let auc = |note: &serde_json::Value| note["validation_auc"].as_f64().unwrap();
+            auc(a).total_cmp(&auc(b))
+        })
+        .unwrap();
+    assert_eq!(kept["validation_auc"], best["validation_auc"]);
+    let config = fs::read_to_string(path("sweep/config.toml")).unwrap();
+    let config: toml::Table = config.parse().unwrap();
+    let optimizer = &config["finetune"]["optimizer"];
+    assert_eq!(
+        optimizer.as_str(),
+        kept["combination"]["optimizer"].as_str()
+    );
+    assert_eq!(config["finetune"]["head_lr"].as_float(), Some(1e-2));
+
+    // A rate no model survives is noted and loses; so the others are trained nevertheless.
+    let mut wild = site(&["sweep", "--out", &path("wild")]);
+    for setting in [
+        "sweep.epochs=[1]",
+        "sweep.learning_rates=[1e30, 1e-2]",
+        "sweep.weight_decays=[1e-2]",
+        "sweep.optimizers=['sgd']",
+        "finetune.clip=0.0",
+        "finetune.warmup=0.0",
+    ] {
+        wild.args(["--set", setting]);
+    }
+    wild.args(phantoms);
+    let printed = succeed(wild);
+    assert!(printed.contains("expected a finite number"), "{printed}");
+    let notes = fs::read_to_string(path("wild/trials.jsonl")).unwrap();
+    let lines: Vec<&str> = notes.lines().collect();
+    assert!(
+        lines.len() == 3 && lines[0].contains("\"failed\""),
+        "{notes}"
+    );
+    assert!(
+        lines[2].contains("\"sweep\"") && lines[2].contains("0.01"),
+        "{notes}"
     );
 }
 

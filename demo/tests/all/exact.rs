@@ -183,9 +183,7 @@ fn four_sites_with_the_same_scans_make_the_step_of_the_large_batch() {
         large.load(&start).unwrap();
         large.set_teacher(&start).unwrap();
         let feed = Feed::new(&local, objective, source);
-        large
-            .step((0..4).map(|_| feed.prepare(0)).collect())
-            .unwrap();
+        large.step((0..4).map(|_| Ok(feed.prepare(0)))).unwrap();
 
         rehearsal.round().unwrap();
         let (end, expected) = (trained(weights(&rehearsal)), trained(large.parameters()));

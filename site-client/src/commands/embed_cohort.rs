@@ -8,7 +8,7 @@ use site_client::evaluate::Part;
 use site_client::report::{write_cohort, write_embeddings};
 use site_client::train::downstream::FeatureTable;
 
-use super::training::{ConfigArgs, DataArgs, ExternalArgs, backbone, device};
+use super::training::{ConfigArgs, DataArgs, ExternalArgs, device, start};
 
 /// Writes the class tokens of a cohort's test scans, and who is in the cohort, for the report's
 /// projection and tables.
@@ -34,9 +34,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let plan = args.config.plan(&[])?;
+    let (plan, backbone) = start(args.config.plan(&[])?, &args.from)?;
     let device = device(&plan)?;
-    let backbone = backbone(&args.from)?;
     let set = args.data.open(&plan)?;
     let external = args.external.open(&plan, &set, &args.data)?;
     let test = set.part(Part::Test);

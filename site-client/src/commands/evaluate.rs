@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use site_client::device::DeviceChoice;
 use site_client::evaluate::{Part, Predictions};
+use site_client::train::data::Reading;
 use site_client::train::downstream::Classifier;
 
 use super::training::{DataArgs, named, start_name};
@@ -35,7 +36,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let classifier = Classifier::load(&args.weights, &device)?;
     let set = args
         .data
-        .open_labelled(&classifier.plan()?, Some(Part::Test))?
+        .open_labelled(&classifier.plan()?, Reading::Evaluation, Some(Part::Test))?
         .of_tasks(classifier.tasks())?;
     let parts = if args.all {
         vec![Part::Train, Part::Validation, Part::Test]

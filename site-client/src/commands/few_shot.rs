@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use core_model::heads::ProbeKind;
 use site_client::evaluate::Part;
+use site_client::train::data::Reading;
 use site_client::train::downstream::{
-    Draw, Protocol, Rule, Trial, TrialNote, classify, macro_auc_of, write_results,
+    Draw, Protocol, Results, Rule, Trial, TrialNote, classify, macro_auc_of,
 };
 
-use super::training::{ConfigArgs, DataArgs, backbone, device, named, start_name, task_groups};
+use super::training::{ConfigArgs, DataArgs, Sets, device, named, start, start_name, task_groups};
 
 /// Learns each disease from K scans of each class, several times; only the training scans are drawn
 /// anew, validation and test stay whole.
@@ -64,9 +65,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         args.tasks != "all",
         "--tasks all: K scans per class are drawn per disease"
     );
+    let (plan, backbone) = start(plan, &args.from)?;
     let device = device(&plan)?;
-    let backbone = backbone(&args.from)?;
-    let whole = args.data.open_labelled(&plan, None)?;
     let config = plan.config();
     let rule = match args.classifier {
         Kind::Finetune => None,
@@ -76,6 +76,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Kind::Prototypical => Some(Rule::Prototypical),
         Kind::Simpleshot => Some(Rule::SimpleShot),
     };
+    // A rule decides by features, which are those of scans as they are scored.
+    let training = rule.map_or(Reading::Training, |_| Reading::Evaluation);
+    let whole = args.data.open_labelled(&plan, training, None)?;
+    let groups = task_groups(&whole, &args.tasks);
+    let sets = Sets::open(&whole, &groups, |_| Ok(Vec::new()))?;
     let trial = Trial {
         plan: &plan,
         protocol: Protocol::Finetune,
@@ -83,18 +88,18 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         seed: config.seed,
         device: &device,
     };
-    let scans: Vec<usize> = (0..whole.rows().len()).collect();
     let features = match rule {
-        Some(_) => Some(trial.features(ProbeKind::Linear, &whole, &scans)?),
+        Some(_) => Some(trial.features(ProbeKind::Linear, &sets.own, &sets.own.labelled())?),
         None => None,
     };
     let protocol = args
         .classifier
         .to_possible_value()
         .map_or_else(String::new, |value| value.get_name().to_owned());
-    let (mut predictions, mut lines) = (Vec::new(), Vec::new());
-    for tasks in task_groups(&whole, &args.tasks) {
-        let set = whole.of_tasks(&tasks)?;
+    let mut results = Results::begin(&args.out, &plan)?;
+    for tasks in groups {
+        let set = sets.own.of_tasks(&tasks)?;
+        let mut predictions = Vec::new();
         let classes = set.classes(0, Part::Train)?;
         let test = set.part(Part::Test);
         for &k in &config.few_shot.shots {
@@ -128,28 +133,24 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
                 for row in &mut tested {
                     row.run = Some(format!("k{k}-r{repeat}").into());
                 }
-                let site = set.rows().first().and_then(|row| row.site.as_deref());
                 println!(
                     "{} K {k} repeat {repeat}: test AUC {:.3}",
                     tasks[0],
-                    macro_auc_of(&tested, site)
+                    macro_auc_of(&tested, sets.site())
                 );
+                results.note(&TrialNote {
+                    tasks: &tasks[0],
+                    protocol: &protocol,
+                    shots: Some(k),
+                    repeat: Some(repeat),
+                    best_epoch: fit.as_ref().map(|fit| fit.best_epoch),
+                    validation_auc: fit.as_ref().map(|fit| fit.validation_auc),
+                    ..TrialNote::default()
+                })?;
                 predictions.extend(tested);
-                lines.push((tasks[0].to_string(), k, repeat, fit));
             }
         }
+        results.add(predictions)?;
     }
-    let notes: Vec<TrialNote<'_>> = lines
-        .iter()
-        .map(|(task, k, repeat, fit)| TrialNote {
-            tasks: task,
-            protocol: &protocol,
-            shots: Some(*k),
-            repeat: Some(*repeat),
-            best_epoch: fit.as_ref().map(|fit| fit.best_epoch),
-            validation_auc: fit.as_ref().map(|fit| fit.validation_auc),
-        })
-        .collect();
-    write_results(&args.out, &plan, predictions, &notes)?;
     Ok(())
 }

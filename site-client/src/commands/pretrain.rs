@@ -6,9 +6,12 @@ use site_client::train::Objective;
 use site_client::train::pretrain::{PretrainRun, pretraining_scans};
 use site_client::train::record::Stop;
 
+use super::Stopped;
 use super::training::{ConfigArgs, DataArgs, devices};
 
 /// Pre-trains a model by DINO or MAE on the training part of a cohort.
+///
+/// SIGINT or SIGTERM stops it after a checkpoint, with status 75; a second signal at once.
 ///
 /// Research software: not for clinical use.
 #[derive(clap::Args)]
@@ -50,11 +53,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let outcome = run.execute(source, &devices)?;
     let stretch = outcome.stretch;
     let seconds = stretch.elapsed.as_secs_f64();
-    let state = if outcome.step < outcome.total {
-        "stopped; --resume goes on"
-    } else {
-        "done"
-    };
+    let stopped = outcome.step < outcome.total;
+    let state = if stopped { "stopped" } else { "done" };
     println!(
         "{state} at step {} of {}, loss {:.4}, {:.1} scans/s, waited for data {:.1} % of the time, \
          {} scans skipped",
@@ -65,5 +65,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         100.0 * stretch.waited.as_secs_f64() / seconds.max(1e-9),
         outcome.skipped.len(),
     );
+    if stopped {
+        return Err(Stopped.into());
+    }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Flags that the training commands share: the configuration, and where scans come from.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -11,8 +12,8 @@ use core_model::phantom::Site;
 use core_model::state::StateDict;
 use site_client::device::DeviceChoice;
 use site_client::evaluate::{Part, Prediction};
-use site_client::train::data::{CohortFiles, Labelled, Memory, Phantoms, Source};
-use site_client::train::pretrain::backbone_of;
+use site_client::train::data::{CohortFiles, Labelled, Memory, Phantoms, Reading, Source};
+use site_client::train::pretrain::backbone_for;
 use site_client::train::{Config, Plan, Preset};
 
 /// The configuration: a preset, a file over it, flags over both.
@@ -134,12 +135,14 @@ impl DataArgs {
         self.open_split(plan, None)
     }
 
-    /// Scans to learn labels from, or to be scored by them; all of them can be read.
+    /// Scans to learn labels from, or to be scored by them; all of them can be read, those of the
+    /// training part as `training` says.
     ///
     /// A cohort without split.csv is refused unless `unsplit` says which part it is.
     pub(super) fn open_labelled(
         &self,
         plan: &Plan,
+        training: Reading,
         unsplit: Option<Part>,
     ) -> anyhow::Result<Labelled> {
         let set = self.open_split(plan, unsplit)?;
@@ -151,14 +154,15 @@ impl DataArgs {
             "cohort {}: no labels; give --labels FILE or put labels.csv there",
             folder.display()
         );
-        Ok(set.readable()?)
+        Ok(set.readable(&[training])?)
     }
 
     /// Scans for whatever a federation's plans ask: labels are used where there are any.
     pub(super) fn open_for_rounds(&self, plan: &Plan) -> anyhow::Result<Labelled> {
         let set = self.open(plan)?;
         match self.cohort {
-            Some(_) => Ok(set.readable()?),
+            // Rounds may fine-tune, which trains on scans as such, and probe, which scores them.
+            Some(_) => Ok(set.readable(&[Reading::Training, Reading::Evaluation])?),
             None => Ok(set),
         }
     }
@@ -196,7 +200,7 @@ impl ExternalArgs {
                 ..CohortFiles::new(folder_of(path))
             };
             let set = Labelled::cohort(&files, plan)?.of_tasks(like.tasks())?;
-            sets.push(kept(set, plan).readable()?);
+            sets.push(kept(set, plan).readable(&[Reading::Evaluation])?);
         }
         for spec in &self.external_phantoms {
             sets.push(phantoms(spec, plan, data.prevalence_floor)?.of_tasks(like.tasks())?);
@@ -226,12 +230,14 @@ pub(super) fn device(plan: &Plan) -> anyhow::Result<Device> {
     Ok(plan.config().device.parse::<DeviceChoice>()?.open()?)
 }
 
-/// Backbone weights from `--from`: a weight file or a pre-training run's folder; none for scratch.
-pub(super) fn backbone(from: &str) -> anyhow::Result<Option<StateDict>> {
+/// Backbone weights from `--from`, a weight file or a pre-training run's folder, and the plan that
+/// fits them; none for scratch.
+pub(super) fn start(plan: Plan, from: &str) -> anyhow::Result<(Plan, Option<StateDict>)> {
     if from == "scratch" {
-        return Ok(None);
+        return Ok((plan, None));
     }
-    Ok(Some(backbone_of(from.as_ref())?))
+    let (plan, weights) = backbone_for(&plan, from.as_ref())?;
+    Ok((plan, Some(weights)))
 }
 
 fn phantoms(spec: &PhantomSpec, plan: &Plan, floor: f64) -> anyhow::Result<Labelled> {
@@ -253,6 +259,48 @@ fn phantoms(spec: &PhantomSpec, plan: &Plan, floor: f64) -> anyhow::Result<Label
 fn kept(set: Labelled, plan: &Plan) -> Labelled {
     let mib = plan.config().data.memory_mib;
     set.reading(|source: Arc<dyn Source>| Arc::new(Memory::new(source, mib)))
+}
+
+/// The sets that are trained on and scored, of the tasks of one model or of all models.
+pub(super) struct Sets {
+    /// The site's own.
+    pub(super) own: Labelled,
+    /// Scored once, never trained on.
+    pub(super) external: Vec<Labelled>,
+}
+
+impl Sets {
+    /// The scans of all models' tasks, checked before the first is trained: each part of the site's
+    /// own holds both classes of each task.
+    pub(super) fn open(
+        whole: &Labelled,
+        groups: &[Vec<Arc<str>>],
+        external: impl FnOnce(&Labelled) -> anyhow::Result<Vec<Labelled>>,
+    ) -> anyhow::Result<Self> {
+        let mut tasks = groups.concat();
+        let mut seen = BTreeSet::new();
+        tasks.retain(|task| seen.insert(Arc::clone(task)));
+        let own = whole.of_tasks(&tasks)?;
+        own.require_classes()?;
+        Ok(Self {
+            external: external(&own)?,
+            own,
+        })
+    }
+
+    /// The same scans for one model.
+    pub(super) fn of_tasks(&self, tasks: &[Arc<str>]) -> anyhow::Result<Self> {
+        let external = self.external.iter().map(|set| set.of_tasks(tasks));
+        Ok(Self {
+            own: self.own.of_tasks(tasks)?,
+            external: external.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The site's name in predictions.
+    pub(super) fn site(&self) -> Option<&str> {
+        self.own.rows().first().and_then(|row| row.site.as_deref())
+    }
 }
 
 /// Which models are trained: `each` is one binary model per disease, `all` one model of all, a list

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use site_client::train::data::Reading;
 use site_client::train::downstream::{
-    Classifier, Draw, Protocol, Trial, TrialNote, macro_auc_of, write_results,
+    Classifier, Draw, Protocol, Results, Trial, TrialNote, macro_auc_of,
 };
 use site_client::train::record::Progress;
 
 use super::training::{
-    ConfigArgs, DataArgs, ExternalArgs, backbone, device, named, start_name, task_groups,
+    ConfigArgs, DataArgs, ExternalArgs, Sets, device, named, start, start_name, task_groups,
 };
 
 /// Flags of both commands.
@@ -36,58 +37,50 @@ pub(super) struct TrialArgs {
 
 pub(super) fn run(args: &TrialArgs, protocol: Protocol) -> anyhow::Result<()> {
     let draws = args.draws.map(|draws| format!("finetune.draws={draws}"));
-    let plan = &args.config.plan(&Vec::from_iter(draws))?;
-    let device = device(plan)?;
-    let backbone = backbone(&args.from)?;
-    let set = args.data.open_labelled(plan, None)?;
-    let seed = plan.config().seed;
+    let plan = args.config.plan(&Vec::from_iter(draws))?;
+    let (plan, backbone) = start(plan, &args.from)?;
+    let device = device(&plan)?;
+    let training = match protocol {
+        Protocol::Finetune => Reading::Training,
+        Protocol::AttentiveProbe | Protocol::LinearProbe => Reading::Evaluation,
+    };
+    let whole = args.data.open_labelled(&plan, training, None)?;
+    let groups = task_groups(&whole, &args.tasks);
+    let external = |set: &_| args.external.open(&plan, set, &args.data);
+    let sets = Sets::open(&whole, &groups, external)?;
     let trial = Trial {
-        plan,
+        plan: &plan,
         protocol,
         backbone: backbone.as_ref(),
-        seed,
+        seed: plan.config().seed,
         device: &device,
     };
-    let (mut predictions, mut names, mut fits) = (Vec::new(), Vec::new(), Vec::new());
-    for tasks in task_groups(&set, &args.tasks) {
-        let set = set.of_tasks(&tasks)?;
-        let external = args.external.open(plan, &set, &args.data)?;
-        let draw = Draw::balanced(&set, plan.config().finetune.draws)?;
+    let ready = trial.ready(&sets.own, &sets.external)?;
+    let mut results = Results::begin(&args.out, &plan)?;
+    for tasks in groups {
+        let sets = sets.of_tasks(&tasks)?;
+        let draw = Draw::balanced(&sets.own, plan.config().finetune.draws)?;
         let name = tasks.join("+");
         let epochs = plan.config().finetune.epochs as u64;
         let mut progress = Progress::start(Some(&args.out.join(&name)), 0, epochs, 1)?;
-        let trained = trial.run(&set, &external, &draw, &mut |epoch, loss, auc| {
+        let trained = ready.run(&sets.own, &sets.external, &draw, &mut |epoch, loss, auc| {
             progress.step(epoch as u64, &[("loss", loss), ("validation_auc", auc)]);
         })?;
         progress.finish();
         let path = args.out.join(format!("{name}.safetensors"));
         let (start, parameters) = (backbone.as_ref(), &trained.parameters);
-        Classifier::save(&path, plan, protocol, &tasks, start, parameters)?;
-        let tested = named(
-            trained.predictions,
-            start_name(&args.from),
-            protocol.name(),
-            &set,
-        );
+        Classifier::save(&path, &plan, protocol, &tasks, start, parameters)?;
+        let (from, how) = (start_name(&args.from), protocol.name());
+        let tested = named(trained.predictions, from, how, &sets.own);
         println!(
             "{name}: epoch {}, validation AUC {:.3}, test AUC {:.3}",
             trained.fit.best_epoch,
             trained.fit.validation_auc,
-            macro_auc_of(
-                &tested,
-                set.rows().first().and_then(|row| row.site.as_deref())
-            ),
+            macro_auc_of(&tested, sets.site()),
         );
-        predictions.extend(tested);
-        names.push(name);
-        fits.push(trained.fit);
+        results.note(&TrialNote::fitted(&name, how, &trained.fit))?;
+        results.add(tested)?;
     }
-    let notes: Vec<_> = names
-        .iter()
-        .zip(&fits)
-        .map(|(name, fit)| TrialNote::fitted(name, protocol.name(), fit))
-        .collect();
-    write_results(&args.out, plan, predictions, &notes)?;
     println!(
         "predictions: {}",
         args.out.join("predictions.csv").display()

@@ -27,11 +27,12 @@ pub struct StudyConfig {
     pub probes: Vec<String>,
     /// Whether few-shot learning is part of the study, at every site.
     pub few_shot: bool,
-    /// Whether the model from scratch is swept over hyper-parameters, as published, or trained once.
+    /// Whether models from scratch are swept over hyper-parameters, as published, or trained once.
     pub sweep: bool,
     /// Whether a ResNet-50 from scratch is among the baselines.
     pub resnet: bool,
-    /// Models that differ in one setting, pre-trained by the first objective.
+    /// Models that differ in one setting, pre-trained by MAE as published, or by the first objective
+    /// of a study without it.
     #[serde(default)]
     pub ablations: Vec<Ablation>,
     /// Least prevalence of each disease among phantoms, so that small cohorts have every disease.
@@ -53,6 +54,8 @@ pub struct Cohort {
     pub phantoms: Option<String>,
     /// Folder with scans, labels and cache.
     pub cohort: Option<String>,
+    /// Scans drawn in each epoch of training on its labels; the preset's otherwise.
+    pub draws: Option<usize>,
     /// Whether the folder holds a split that was published with the data: it is checked, and never
     /// made.
     #[serde(default)]

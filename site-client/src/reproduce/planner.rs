@@ -90,25 +90,32 @@ impl Planner<'_> {
             .starting(start)
             .learning(&self.config.tasks)
             .reading(self, site, &self.others(site), start.ablation)
+            .drawing(site)
     }
 
-    /// Every weight learns, from random ones; swept where the study says so.
-    pub(super) fn scratch(&self, site: &Cohort) -> Step {
-        let command = if self.config.sweep {
+    /// How a model from scratch is trained: swept where the study says so.
+    fn scratch_command(&self) -> &'static str {
+        if self.config.sweep {
             "sweep"
         } else {
             "finetune"
-        };
+        }
+    }
+
+    /// Every weight learns, from random ones.
+    pub(super) fn scratch(&self, site: &Cohort) -> Step {
+        let command = self.scratch_command();
         let arguments = words(&[command, "--from", "scratch"]);
         let name = format!("scratch-{}", site.name);
         self.step(name, command, arguments, RunInfo::default())
             .learning(&self.config.tasks)
             .reading(self, site, &self.others(site), None)
+            .drawing(site)
     }
 
     pub(super) fn resnet(&self, site: &Cohort) -> Step {
         let set = "model.architecture=resnet50-3d";
-        let arguments = words(&["finetune", "--from", "scratch", "--set", set]);
+        let arguments = words(&[self.scratch_command(), "--from", "scratch", "--set", set]);
         let name = format!("resnet-{}", site.name);
         let info = RunInfo {
             model: Some("ResNet-50 scratch".to_owned()),
@@ -117,6 +124,7 @@ impl Planner<'_> {
         self.step(name, "resnet", arguments, info)
             .learning(&self.config.tasks)
             .reading(self, site, &self.others(site), None)
+            .drawing(site)
     }
 
     pub(super) fn probe(&self, site: &Cohort, start: &Start<'_>, probe: &str) -> Step {
@@ -130,6 +138,7 @@ impl Planner<'_> {
             .starting(start)
             .learning(&self.config.tasks)
             .reading(self, site, &self.others(site), None)
+            .drawing(site)
     }
 
     /// K scans of each class are drawn for each disease apart, whatever the other steps learn.
@@ -207,6 +216,15 @@ impl Step {
 
     fn learning(mut self, tasks: &str) -> Self {
         self.arguments.extend(words(&["--tasks", tasks]));
+        self
+    }
+
+    /// The site's own number of draws, over the settings of the study.
+    fn drawing(mut self, site: &Cohort) -> Self {
+        if let Some(draws) = site.draws {
+            let set = format!("finetune.draws={draws}");
+            self.arguments.extend(words(&["--set", &set]));
+        }
         self
     }
 

@@ -40,6 +40,9 @@ impl Study {
         check(config)?;
         let planner = Planner { config };
         let (home, first) = (&config.sites[0], &config.objectives[0]);
+        // Suppl. Figs. 3 and 4: "All models were pre-trained ... with MAE".
+        let mae = config.objectives.iter().find(|name| *name == "mae");
+        let ablated = mae.unwrap_or(first);
         let mut steps: Vec<Step> = config
             .sites
             .iter()
@@ -56,7 +59,7 @@ impl Study {
                 })
             })
             .chain(config.ablations.iter().map(|ablation| Start {
-                objective: first,
+                objective: ablated,
                 fraction: 1.0,
                 ablation: Some(ablation),
             }))
@@ -207,6 +210,12 @@ fn check(config: &StudyConfig) -> Result<(), ReproduceError> {
             format!("expected above 0 and at most 1, found {found}"),
         );
     }
+    if let Some(site) = config.sites.iter().find(|site| site.draws == Some(0)) {
+        return wrong(
+            "sites",
+            format!("{}: draws: expected at least 1, found 0", site.name),
+        );
+    }
     if !config.fractions.contains(&1.0) {
         return wrong("fractions", "expected 1.0 among them".to_owned());
     }
@@ -248,9 +257,18 @@ mod tests {
         // from the first.
         assert_eq!(commands("pretrain"), 6 + 2);
         assert_eq!(named("finetune-"), 8 + 3);
-        assert_eq!((commands("split"), commands("sweep")), (4, 4));
+        // The transformer and the ResNet from scratch, at each site.
+        assert_eq!((commands("split"), commands("sweep")), (4, 4 + 4));
         assert_eq!((named("resnet-"), named("probe-")), (4, 4));
         assert_eq!((commands("few-shot"), commands("embed-cohort")), (4, 1));
+        // As published: ablations by MAE, and small CQ500 draws fewer scans per epoch.
+        assert_eq!((named("MAE-one-channel"), named("MAE-patch-16")), (1, 1));
+        let draws = |step: &&Step| step.arguments.contains(&"finetune.draws=500".to_owned());
+        let fewer: Vec<&str> = steps.iter().filter(draws).map(|step| &*step.name).collect();
+        assert_eq!(
+            fewer,
+            ["finetune-DINO-cq500", "scratch-cq500", "resnet-cq500"]
+        );
         let report = steps.last().unwrap();
         assert_eq!(report.arguments[1], "{out}/finetune-DINO-langone");
         assert!(!report.needs.iter().any(|need| need.starts_with("split-")));
@@ -332,6 +350,7 @@ mod tests {
         assert!(message(&|c| c.probes = vec!["knn".to_owned()]).contains("knn"));
         assert!(message(&|c| c.sites[0].cohort = Some("x".to_owned())).contains("one of"));
         assert!(message(&|c| c.sites[0].name = "../x".to_owned()).contains("letters"));
+        assert!(message(&|c| c.sites[0].draws = Some(0)).contains("draws"));
         assert!(message(&|c| c.sites[0].name = c.sites[1].name.clone()).contains("twice"));
         assert!(StudyConfig::parse("sweeep = true").is_err());
     }

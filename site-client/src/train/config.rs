@@ -96,7 +96,7 @@ pub struct DataConfig {
     pub geometry: Geometry,
     /// Background threads that decode and augment.
     pub workers: usize,
-    /// Batches prepared ahead, at most.
+    /// Batches prepared ahead, at most; one for each worker where that is more.
     pub queue: usize,
     /// Memory for decoded scans, MiB; 0 reads each scan again each time.
     pub memory_mib: usize,
@@ -371,6 +371,12 @@ impl Config {
             let (key, value) = setting.split_once('=').ok_or_else(|| TrainError::Config {
                 reason: format!("setting `{setting}`: expected KEY=VALUE"),
             })?;
+            if key.trim() == "preset" {
+                return Err(TrainError::config(format!(
+                    "setting `{setting}`: would rename the preset and change nothing else; choose \
+                     one by --preset, or by the first line of the file"
+                )));
+            }
             overlay(&mut table, setting_table(key.trim(), value.trim())?);
         }
         table.try_into().map_err(invalid)
@@ -480,6 +486,8 @@ mod tests {
                 .to_string();
             assert!(error.contains("speed") || error.contains("days"), "{error}");
         }
+        let error = Config::resolve(Preset::Tiny, None, &["preset = small".into()]).unwrap_err();
+        assert!(error.to_string().contains("--preset"), "{error}");
         let error = Config::resolve(Preset::Tiny, None, &["seed".into()]).unwrap_err();
         assert!(error.to_string().contains("KEY=VALUE"), "{error}");
     }

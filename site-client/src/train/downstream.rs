@@ -17,8 +17,8 @@ pub use features::FeatureTable;
 pub use finetuning::{Finetuning, Start, sided};
 pub use learner::{Draw, Fit, Learner, fit, macro_auc};
 pub use probing::Probing;
-pub use protocol::{Protocol, Trained, Trial, classify, grid};
-pub use report::{TrialNote, macro_auc_of, write_results};
+pub use protocol::{Fitted, Protocol, Ready, Trained, Trial, classify, grid};
+pub use report::{Combination, Results, TrialNote, macro_auc_of, write_config};
 
 #[cfg(test)]
 mod tests;

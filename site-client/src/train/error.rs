@@ -41,17 +41,19 @@ pub enum TrainError {
         /// What is missing.
         reason: String,
     },
-    /// A loss that is no number.
+    /// A loss or a gradient that is no number.
     #[error(
-        "step {step}: loss is {loss}, expected a finite number; batch: {}; last good checkpoint: {}",
+        "step {step}: {figure} is {value}, expected a finite number; batch: {}; last good checkpoint: {}",
         scans.join(" "),
         checkpoint.as_ref().map_or_else(|| "none".into(), |path| path.display().to_string())
     )]
     Diverged {
         /// Step, counted from 1.
         step: u64,
-        /// The loss.
-        loss: f64,
+        /// `loss` or `gradient norm`.
+        figure: &'static str,
+        /// What it is.
+        value: f64,
         /// Scans of the step.
         scans: Vec<String>,
         /// Where to go on from.
@@ -98,6 +100,25 @@ impl TrainError {
             path: path.to_owned(),
             source,
         }
+    }
+
+    /// A loss that is no number, in a batch and a run that the caller may know.
+    pub(crate) fn loss(step: u64, value: f64) -> Self {
+        Self::Diverged {
+            step,
+            figure: "loss",
+            value,
+            scans: Vec::new(),
+            checkpoint: None,
+        }
+    }
+
+    /// The same fault, with the ids of the scans of its batch.
+    pub(crate) fn in_batch(mut self, ids: impl FnOnce() -> Vec<String>) -> Self {
+        if let Self::Diverged { scans, .. } = &mut self {
+            *scans = ids();
+        }
+        self
     }
 
     /// A broken rule of the configuration.

@@ -59,6 +59,27 @@ impl Pull {
     }
 }
 
+/// Gradients that would make parameters that are no numbers.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("gradient norm is {norm}, expected a finite number")]
+pub struct NotFinite {
+    /// Their norm over all parameters, before clipping.
+    pub norm: f64,
+}
+
+impl NotFinite {
+    /// The fault of a run, in step `step` counted from 1.
+    pub(crate) fn at(self, step: u64) -> TrainError {
+        TrainError::Diverged {
+            step,
+            figure: "gradient norm",
+            value: self.norm,
+            scans: Vec::new(),
+            checkpoint: None,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Rule {
     /// Weight decay enters through the gradient.
@@ -101,18 +122,25 @@ impl Optimizer {
     }
 
     /// Clips the gradients and updates every parameter that has one.
+    ///
+    /// # Errors
+    ///
+    /// Gradients whose norm is no number; neither the parameters nor the moments have changed.
     pub fn step<M: Module>(
         &mut self,
         module: M,
         mut gradients: Gradients,
         learning_rate: f64,
         weight_decay: f64,
-    ) -> M {
+    ) -> Result<M, NotFinite> {
         if let Some(pull) = &self.pull {
             pull.apply(&module, &mut gradients);
         }
-        gradients.clip(self.clipping);
-        match &mut self.rule {
+        let norm = gradients.clip(self.clipping);
+        if !norm.is_finite() {
+            return Err(NotFinite { norm });
+        }
+        Ok(match &mut self.rule {
             Rule::Adam(_, adam) => {
                 add_decay(&module, &mut gradients, weight_decay);
                 adam.step(module, &gradients, |_| Rate {
@@ -131,7 +159,7 @@ impl Optimizer {
                     weight_decay: 0.0,
                 })
             }
-        }
+        })
     }
 
     /// The moments as named tensors; none before the first step.

@@ -56,6 +56,14 @@ impl Plan {
             norm_pix_loss: config.mae.norm_pix_loss,
         };
         mae.check().map_err(refused)?;
+        let (patches, ratio) = (vit.patches(), mae.mask_ratio);
+        let kept = (patches as f64 * (1.0 - ratio)) as usize;
+        rule(
+            "mae.mask_ratio",
+            &format!("must keep and hide at least one of {patches} patches"),
+            format!("{ratio}, which keeps {kept}"),
+            kept > 0 && kept < patches,
+        )?;
         let dino = &config.dino;
         let views = ViewGeometry {
             cube: dino.cube,
@@ -383,6 +391,10 @@ mod tests {
             ("model.channels=2", ["model.channels", "found 2"]),
             ("dino.global_batch=33", ["dino.global_batch", "33 and 32"]),
             ("mae.mask_ratio=1.0", ["mask_ratio", "found 1"]),
+            (
+                "mae.mask_ratio=0.99",
+                ["mae.mask_ratio", "64 patches, found 0.99, which keeps 0"],
+            ),
             (
                 "dino.length={ fraction = 0.5 }",
                 ["dino.length", "Fraction"],

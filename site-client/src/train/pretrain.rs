@@ -1,5 +1,6 @@
 //! Self-supervised pre-training (Methods, "Self-supervised pretraining").
 
+mod backbone;
 mod feed;
 mod pretraining;
 mod run;
@@ -8,10 +9,11 @@ mod stretch;
 
 use serde::{Deserialize, Serialize};
 
+pub use backbone::{backbone_for, backbone_of};
 pub(crate) use feed::light;
 pub use feed::{Batch, Feed, View};
 pub use pretraining::{Pretraining, StepReport};
-pub use run::{CHECKPOINT, Outcome, PretrainRun, backbone_of, pretraining_scans};
+pub use run::{CHECKPOINT, Outcome, PretrainRun, pretraining_scans};
 pub use schedule::{Rates, Schedule};
 pub use stretch::{Skipped, Stretch};
 

@@ -6,6 +6,7 @@ mod progress;
 mod stop;
 mod watch;
 
+pub(crate) use checkpoint::STATE;
 pub use checkpoint::{Checkpoint, insert_part};
 pub use events::EventFile;
 pub use progress::Progress;

@@ -23,8 +23,13 @@ impl From<crate::train::TrainError> for Fault {
         use crate::train::TrainError as Error;
         let outside = match &error {
             Error::Config { .. } | Error::Device { .. } => error.to_string(),
-            Error::Diverged { step, loss, .. } => {
-                format!("step {step}: loss is {loss}, expected a finite number")
+            Error::Diverged {
+                step,
+                figure,
+                value,
+                ..
+            } => {
+                format!("step {step}: {figure} is {value}, expected a finite number")
             }
             Error::Unreadable { scans, total } => {
                 format!("{} of {total} scans cannot be read", scans.len())

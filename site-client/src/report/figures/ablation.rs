@@ -1,11 +1,14 @@
 //! Channels and patch size (Suppl. Figs. 3–4), for runs that vary them.
 
+use std::collections::BTreeSet;
+
 use super::super::parts::Figure;
 use super::super::plot::{DotSeries, Dots};
 use super::super::study::{Model, Study};
 use crate::evaluate::MACRO;
 
-/// One figure per varied setting; models are like the one of interest otherwise.
+/// One figure per varied setting; models are like the one of interest otherwise, but for the
+/// objective: the published study varies the settings of MAE, and shows DINO.
 pub(in crate::report) fn ablation(study: &Study) -> Vec<Figure> {
     let channels = |model: &Model| model.info.channels;
     let patch = |model: &Model| model.info.patch;
@@ -39,17 +42,24 @@ fn figure(
     let reference = study.reference()?;
     let alike = |model: &&Model| {
         let (mine, theirs) = (&model.info, &reference.info);
-        mine.objective == theirs.objective
-            && mine.pretraining_fraction == theirs.pretraining_fraction
+        mine.pretraining_fraction == theirs.pretraining_fraction
             && (other(model).is_none() || other(model) == other(reference))
     };
-    let models = || study.alike().filter(alike);
-    let mut values: Vec<usize> = models().filter_map(setting).collect();
-    values.sort_unstable();
-    values.dedup();
-    if values.len() < 2 {
-        return None;
-    }
+    let of = |objective: &Option<String>| {
+        let objective = objective.clone();
+        let models = study.alike().filter(alike);
+        models.filter(move |model| model.info.objective == objective)
+    };
+    let varied = |objective: &&Option<String>| {
+        let values: BTreeSet<usize> = of(objective).filter_map(setting).collect();
+        values.len() > 1
+    };
+    let others = study.alike().map(|model| &model.info.objective);
+    let objective = std::iter::once(&reference.info.objective)
+        .chain(others)
+        .find(varied)?;
+    let models = || of(objective);
+    let values: BTreeSet<usize> = models().filter_map(setting).collect();
     let panels: Vec<Dots> = study
         .sites()
         .iter()

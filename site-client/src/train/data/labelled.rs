@@ -127,17 +127,22 @@ impl Labelled {
 
     /// Without the labelled scans that cannot be read, each of which is named in the log.
     ///
-    /// Reads every labelled scan once; with [`Memory`](super::Memory) below, not in vain.
+    /// Scans of the training part are read as `training` says, which is what they are trained on as,
+    /// the others as for evaluation. Reads every labelled scan once for each of these; with
+    /// [`Memory`](super::Memory) below, not in vain.
     ///
     /// # Errors
     ///
     /// More than 1 % of the labelled scans cannot be read.
-    pub fn readable(self) -> Result<Self, TrainError> {
-        let labelled: Vec<usize> = (0..self.rows.len())
-            .filter(|scan| self.rows[*scan].labels.iter().any(Option::is_some))
-            .collect();
+    pub fn readable(self, training: &[Reading]) -> Result<Self, TrainError> {
+        let labelled = self.labelled();
         let read = |scan: &usize| {
-            let reason = self.source.load(*scan, Reading::Evaluation).err()?;
+            let readings = match self.rows[*scan].part {
+                Part::Train => training,
+                Part::Validation | Part::Test => &[Reading::Evaluation],
+            };
+            let failed = |reading: &Reading| self.source.load(*scan, *reading).err();
+            let reason = readings.iter().find_map(failed)?;
             let id = self.source.id(*scan);
             tracing::warn!(scan = id, reason, "a scan cannot be read: left out");
             Some(*scan)
@@ -214,6 +219,28 @@ impl Labelled {
         })
     }
 
+    /// Scans of any part with at least one known label.
+    #[must_use]
+    pub fn labelled(&self) -> Vec<usize> {
+        let known = |index: &usize| self.rows[*index].labels.iter().any(Option::is_some);
+        (0..self.rows.len()).filter(known).collect()
+    }
+
+    /// Checks that each part holds both classes of each task: otherwise nothing can be trained,
+    /// selected or measured.
+    ///
+    /// # Errors
+    ///
+    /// The first class without a scan, with its task and part.
+    pub fn require_classes(&self) -> Result<(), TrainError> {
+        for task in 0..self.tasks.len() {
+            for part in [Part::Train, Part::Validation, Part::Test] {
+                self.classes(task, part)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Scans of a part with at least one known label.
     #[must_use]
     pub fn part(&self, part: Part) -> Vec<usize> {
@@ -260,5 +287,87 @@ impl Labelled {
             }
         }
         predictions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+
+    use super::super::Windowed;
+    use super::*;
+
+    /// Scans of which some cannot be read for one purpose.
+    #[derive(Debug)]
+    struct Damaged {
+        scans: Vec<usize>,
+        reading: Reading,
+    }
+
+    const SCANS: usize = 200;
+
+    impl Source for Damaged {
+        fn len(&self) -> usize {
+            SCANS
+        }
+
+        fn id(&self, scan: usize) -> String {
+            format!("scan-{scan}")
+        }
+
+        fn load(&self, scan: usize, reading: Reading) -> Result<Arc<Windowed>, String> {
+            if reading == self.reading && self.scans.contains(&scan) {
+                return Err("head crop: digest differs".into());
+            }
+            Ok(Arc::new(Windowed {
+                channels: 1,
+                size: 1,
+                values: vec![f16::ZERO],
+            }))
+        }
+    }
+
+    /// Scans 0 to 99 train, the others test; every tenth has no label.
+    fn set(scans: &[usize], reading: Reading) -> Labelled {
+        let row = |scan: usize| LabelledScan {
+            patient: format!("p{scan}").into(),
+            scan: format!("scan-{scan}").into(),
+            site: None,
+            manufacturer: None,
+            thickness: None,
+            sex: None,
+            age: None,
+            part: if scan < 100 { Part::Train } else { Part::Test },
+            labels: vec![(!scan.is_multiple_of(10)).then_some(scan.is_multiple_of(3))],
+        };
+        let (scans, rows) = (scans.to_vec(), (0..SCANS).map(row).collect());
+        Labelled::new(
+            Arc::new(Damaged { scans, reading }),
+            vec!["SDH".into()],
+            rows,
+        )
+        .unwrap()
+    }
+
+    fn left(scans: &[usize], reading: Reading, training: Reading) -> Result<usize, String> {
+        let set = set(scans, reading).readable(&[training]);
+        set.map(|set| set.rows().len())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_scan_is_left_out_if_it_cannot_be_read_as_it_will_be() {
+        use Reading::{Evaluation, Training};
+        assert_eq!(left(&[7], Training, Training), Ok(SCANS - 1));
+        assert_eq!(left(&[7], Training, Evaluation), Ok(SCANS), "for probes");
+        assert_eq!(left(&[7], Evaluation, Training), Ok(SCANS), "never scored");
+        assert_eq!(left(&[107], Evaluation, Training), Ok(SCANS - 1));
+        assert_eq!(left(&[107], Training, Training), Ok(SCANS));
+        assert_eq!(left(&[10], Training, Training), Ok(SCANS), "no label");
+        let error = left(&[7, 8], Training, Training).unwrap_err();
+        assert!(
+            error.contains("2 of 180") && error.contains("scan-8"),
+            "{error}"
+        );
     }
 }

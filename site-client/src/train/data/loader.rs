@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 /// Prepares item `first`, `first + 1`, … on background threads and yields them in that order.
 ///
-/// At most `queue` items are ahead of the consumer, prepared or in work, so memory is bounded and
-/// what is prepared depends on the item's number alone: neither the number of threads nor their
-/// timing can change it.
+/// At most `queue` items are ahead of the consumer, prepared or in work, or one for each worker where
+/// that is more: memory is bounded, and no worker idles while there is work. What is prepared depends
+/// on the item's number alone: neither the number of threads nor their timing can change it.
 #[derive(Debug)]
 pub struct Loader<T> {
     shared: Arc<Shared<T>>,
@@ -20,7 +20,8 @@ pub struct Loader<T> {
 
 #[derive(Debug)]
 struct Shared<T> {
-    queue: u64,
+    /// Items that may be ahead of the consumer.
+    ahead: u64,
     state: Mutex<State<T>>,
     /// When an item becomes ready, or the consumer takes one, or all is over.
     changed: Condvar,
@@ -54,7 +55,7 @@ impl<T: Send + 'static> Loader<T> {
             ready: BTreeMap::new(),
         };
         let shared = Arc::new(Shared {
-            queue: queue.max(1) as u64,
+            ahead: queue.max(workers).max(1) as u64,
             state: Mutex::new(state),
             changed: Condvar::new(),
         });
@@ -135,7 +136,7 @@ impl<T> Shared<T> {
             if state.claimed >= state.end {
                 return None;
             }
-            if state.claimed < state.consumed + self.queue {
+            if state.claimed < state.consumed + self.ahead {
                 state.claimed += 1;
                 return Some(state.claimed - 1);
             }
@@ -158,6 +159,7 @@ impl<T> Shared<T> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::mpsc;
 
     use super::*;
 
@@ -178,7 +180,7 @@ mod tests {
     fn no_more_than_the_queue_is_prepared_ahead() {
         let prepared = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&prepared);
-        let mut loader = Loader::start(4, 2, 0, 100, move |number| {
+        let mut loader = Loader::start(2, 2, 0, 100, move |number| {
             counter.fetch_add(1, Ordering::SeqCst);
             number
         });
@@ -191,6 +193,29 @@ mod tests {
             prepared.load(Ordering::SeqCst) <= 22,
             "a dropped loader starts nothing new"
         );
+    }
+
+    #[test]
+    fn every_worker_is_at_work_however_short_the_queue() {
+        let (begun, begins) = mpsc::channel();
+        let begun = Mutex::new(begun);
+        let open = Arc::new((Mutex::new(false), Condvar::new()));
+        let gate = Arc::clone(&open);
+        let mut loader = Loader::start(3, 1, 0, 6, move |number| {
+            begun.lock().unwrap().send(number).unwrap();
+            let (open, changed) = &*gate;
+            drop(changed.wait_while(open.lock().unwrap(), |open| !*open));
+        });
+        let patience = Duration::from_secs(60);
+        let mut together: Vec<u64> = (0..3)
+            .map_while(|_| begins.recv_timeout(patience).ok())
+            .collect();
+        together.sort_unstable();
+        let (lock, changed) = &*open;
+        *lock.lock().unwrap() = true;
+        changed.notify_all();
+        assert_eq!(together, [0, 1, 2], "three workers, a queue of one");
+        assert_eq!(std::iter::from_fn(|| loader.next()).count(), 6);
     }
 
     #[test]

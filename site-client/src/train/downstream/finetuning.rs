@@ -13,7 +13,7 @@ use super::learner::Learner;
 use super::loss::{loss, scores, targets, tensor};
 use super::network::Network;
 use crate::train::data::{Labelled, Loader, Reading, stream};
-use crate::train::optimizer::{Optimizer, global};
+use crate::train::optimizer::{NotFinite, Optimizer, global};
 use crate::train::pretrain::light;
 use crate::train::{FinetuneConfig, Plan, TrainError};
 
@@ -118,7 +118,8 @@ impl Finetuning {
         Ok(())
     }
 
-    /// One step on a prepared batch; the parameters are untouched unless the loss is finite.
+    /// One step on a prepared batch; the parameters are untouched unless loss and gradients are
+    /// finite.
     fn learn(&mut self, set: &Labelled, batch: Batch) -> Result<f64, TrainError> {
         let config = &self.plan.config().finetune;
         let rate = |peak: f64| {
@@ -134,33 +135,50 @@ impl Finetuning {
             targets(set, &batch.scans),
         );
         let value = f64::from(loss.clone().into_scalar::<f32>());
+        let ids = || {
+            batch
+                .scans
+                .iter()
+                .map(|scan| set.source().id(*scan))
+                .collect()
+        };
         if !value.is_finite() {
-            let id = |scan: &usize| set.source().id(*scan);
-            let scans = batch.scans.iter().map(id).collect();
-            let step = self.step + 1;
-            return Err(TrainError::Diverged {
-                step,
-                loss: value,
-                scans,
-                checkpoint: None,
-            });
+            return Err(TrainError::loss(self.step + 1, value).in_batch(ids));
         }
         let mut gradients = loss.backward();
+        let next = self.step + 1;
+        let refused = |fault: NotFinite| fault.at(next).in_batch(ids);
         let [slow, fast] = &mut self.optimizers;
         match &mut self.network {
             Network::ResNet(net) => {
                 let gradients = Gradients::of(&**net, gradients);
-                **net = fast.step((**net).clone(), gradients, head_lr, decay);
+                **net = fast
+                    .step((**net).clone(), gradients, head_lr, decay)
+                    .map_err(refused)?;
             }
             Network::Vit { backbone, heads } => {
                 let head_gradients = Gradients::taken_from(heads, &mut gradients);
-                *heads = fast.step(heads.clone(), head_gradients, head_lr, decay);
                 let gradients = Gradients::of(&**backbone, gradients);
-                **backbone = slow.step((**backbone).clone(), gradients, backbone_lr, decay);
+                let moved = slow.step((**backbone).clone(), gradients, backbone_lr, decay);
+                let moved = moved.map_err(refused)?;
+                *heads = fast
+                    .step(heads.clone(), head_gradients, head_lr, decay)
+                    .map_err(refused)?;
+                **backbone = moved;
             }
         }
         self.step += 1;
         Ok(value)
+    }
+
+    /// What is done to the scans of an epoch: no left–right flip where a label has a side.
+    pub(super) fn augmentation(&self, set: &Labelled) -> Augmentation {
+        let config = &self.plan.config().finetune;
+        let mut flip = config.flip;
+        if set.tasks().iter().any(|task| sided(task)) {
+            flip[0] = 0.0;
+        }
+        light(flip, config.shift)
     }
 
     fn volumes(&self, batch: &Batch) -> burn::tensor::Tensor<5> {
@@ -201,12 +219,7 @@ impl Finetuning {
 
 impl Learner for Finetuning {
     fn train(&mut self, set: &Labelled, scans: &[usize], epoch: u64) -> Result<f64, TrainError> {
-        let config = &self.plan.config().finetune;
-        let mut flip = config.flip;
-        if set.tasks().iter().any(|task| sided(task)) {
-            flip[0] = 0.0;
-        }
-        let augmentation = light(flip, config.shift);
+        let augmentation = self.augmentation(set);
         let mut loader = self.batches(set, scans, Reading::Training, augmentation, epoch);
         let (mut sum, mut steps) = (0.0, 0.0);
         while let Some(batch) = loader.next() {

@@ -144,7 +144,7 @@ pub fn fit(
         curve.push(auc);
         if best
             .as_ref()
-            .is_none_or(|(best, _)| auc > best.validation_auc)
+            .is_none_or(|(best, _)| best.validation_auc.is_nan() || auc > best.validation_auc)
         {
             let fit = Fit {
                 best_epoch: epoch,

@@ -107,21 +107,16 @@ impl Learner for Probing {
                 .forward_train(&self.features.tokens(batch, &self.device));
             let loss = loss(logits, targets(set, batch));
             let value = f64::from(loss.clone().into_scalar::<f32>());
+            let ids = || batch.iter().map(|scan| set.source().id(*scan)).collect();
             if !value.is_finite() {
-                let scans = batch.iter().map(|scan| set.source().id(*scan)).collect();
-                let step = self.step + 1;
-                return Err(TrainError::Diverged {
-                    step,
-                    loss: value,
-                    scans,
-                    checkpoint: None,
-                });
+                return Err(TrainError::loss(self.step + 1, value).in_batch(ids));
             }
             let gradients = Gradients::of(&self.heads, loss.backward());
             let heads = self.heads.clone();
             self.heads = self
                 .optimizer
-                .step(heads, gradients, lr, config.weight_decay);
+                .step(heads, gradients, lr, config.weight_decay)
+                .map_err(|fault| fault.at(self.step + 1).in_batch(ids))?;
             self.step += 1;
             sum += value;
             steps += 1.0;

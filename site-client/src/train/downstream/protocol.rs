@@ -43,6 +43,36 @@ pub struct Trial<'a> {
     pub device: &'a Device,
 }
 
+/// A trial with what all its trainings share: the frozen features of a probe, which are the same for
+/// every task and are computed once.
+#[derive(Clone, Debug)]
+pub struct Ready<'a> {
+    trial: Trial<'a>,
+    frozen: Option<Frozen>,
+}
+
+#[derive(Clone, Debug)]
+struct Frozen {
+    kind: ProbeKind,
+    site: Arc<FeatureTable>,
+    external: Arc<[FeatureTable]>,
+}
+
+/// A model after training, selected on the validation part; the test part is unseen.
+#[derive(Debug)]
+pub struct Fitted {
+    /// The kept epoch and the validation curve.
+    pub fit: Fit,
+    learned: Learned,
+}
+
+#[derive(Debug)]
+enum Learned {
+    /// On the features of its own site; those of the external sites.
+    Heads(Box<Probing>, Arc<[FeatureTable]>),
+    Whole(Box<Finetuning>),
+}
+
 /// What a trial leaves.
 #[derive(Clone, Debug)]
 pub struct Trained {
@@ -74,14 +104,14 @@ impl Protocol {
     }
 }
 
-impl Trial<'_> {
+impl<'a> Trial<'a> {
     /// Trains on the scans `draw` draws, keeps the best epoch, and scores the test part of `set`
     /// and of each external site once.
     ///
     /// # Errors
     ///
     /// A part without both classes, a scan that cannot be read, weights of another architecture, a
-    /// loss that is no number.
+    /// loss or a gradient that is no number.
     pub fn run(
         &self,
         set: &Labelled,
@@ -89,47 +119,31 @@ impl Trial<'_> {
         draw: &Draw,
         observe: &mut dyn FnMut(usize, f64, f64),
     ) -> Result<Trained, TrainError> {
-        for task in 0..set.tasks().len() {
-            set.classes(task, Part::Test)?;
-        }
-        let config = &self.plan.config().finetune;
-        let steps = draw.steps(config.epochs, config.batch);
-        let timing = (self.seed, steps);
-        let tasks = set.tasks().len();
-        let tests = std::iter::once(set).chain(external);
+        set.require_classes()?;
+        self.ready(set, external)?.run(set, external, draw, observe)
+    }
+
+    /// Computes what trainings on tasks of `set` share: for a probe, the features of its labelled
+    /// scans and of the test parts of the external sites.
+    ///
+    /// # Errors
+    ///
+    /// Weights of another architecture, a scan that cannot be read.
+    pub fn ready(&self, set: &Labelled, external: &[Labelled]) -> Result<Ready<'a>, TrainError> {
+        let trial = self.clone();
         let Some(kind) = self.protocol.probe() else {
-            let start = self.backbone.map_or(Start::Scratch, Start::Backbone);
-            let kind = ProbeKind::Linear;
-            let mut learner = Finetuning::new(self.plan, kind, tasks, start, timing, self.device)?;
-            let fit = fit(&mut learner, set, draw, config.epochs, self.seed, observe)?;
-            let mut predictions = Vec::new();
-            for test in tests {
-                let scans = test.part(Part::Test);
-                predictions.extend(test.predictions(&scans, &learner.scores(test, &scans)?));
-            }
-            return Ok(Trained {
-                fit,
-                parameters: learner.parameters(),
-                predictions,
-            });
+            let frozen = None;
+            return Ok(Ready { trial, frozen });
         };
-        let scans: Vec<usize> = (0..set.rows().len()).collect();
-        let features = Arc::new(self.features(kind, set, &scans)?);
-        let mut learner = Probing::new(self.plan, kind, tasks, features, timing, self.device);
-        let fit = fit(&mut learner, set, draw, config.epochs, self.seed, observe)?;
-        let mut predictions = Vec::new();
-        let scans = set.part(Part::Test);
-        predictions.extend(set.predictions(&scans, &learner.scores(set, &scans)?));
-        for test in external {
-            let scans = test.part(Part::Test);
-            let features = self.features(kind, test, &scans)?;
-            predictions.extend(test.predictions(&scans, &learner.scores_on(&features, &scans)));
-        }
-        Ok(Trained {
-            fit,
-            parameters: learner.parameters(),
-            predictions,
-        })
+        let site = Arc::new(self.features(kind, set, &set.labelled())?);
+        let test = |set: &Labelled| self.features(kind, set, &set.part(Part::Test));
+        let external = external.iter().map(test).collect::<Result<_, _>>()?;
+        let frozen = Some(Frozen {
+            kind,
+            site,
+            external,
+        });
+        Ok(Ready { trial, frozen })
     }
 
     /// Frozen features of `scans` for a probe of `kind`.
@@ -144,6 +158,107 @@ impl Trial<'_> {
         scans: &[usize],
     ) -> Result<FeatureTable, TrainError> {
         FeatureTable::compute(self.plan, self.backbone, kind, set, scans, self.device)
+    }
+}
+
+impl Ready<'_> {
+    /// Trains on the scans `draw` draws, keeps the best epoch, and scores the test part of `set`
+    /// and of each external site once. The sets are those this was made for, or some of their tasks.
+    ///
+    /// # Errors
+    ///
+    /// See [`Trial::run`].
+    pub fn run(
+        &self,
+        set: &Labelled,
+        external: &[Labelled],
+        draw: &Draw,
+        observe: &mut dyn FnMut(usize, f64, f64),
+    ) -> Result<Trained, TrainError> {
+        set.require_classes()?;
+        let fitted = self.fit(set, draw, observe)?;
+        Ok(Trained {
+            predictions: fitted.test(set, external)?,
+            parameters: fitted.parameters(),
+            fit: fitted.fit,
+        })
+    }
+
+    /// Trains on the scans `draw` draws and keeps the best epoch.
+    ///
+    /// # Errors
+    ///
+    /// A validation part without both classes, a scan that cannot be read, weights of another
+    /// architecture, a loss or a gradient that is no number.
+    pub fn fit(
+        &self,
+        set: &Labelled,
+        draw: &Draw,
+        observe: &mut dyn FnMut(usize, f64, f64),
+    ) -> Result<Fitted, TrainError> {
+        let Trial {
+            plan,
+            backbone,
+            seed,
+            device,
+            ..
+        } = self.trial;
+        let config = &plan.config().finetune;
+        let timing = (seed, draw.steps(config.epochs, config.batch));
+        let (tasks, epochs) = (set.tasks().len(), config.epochs);
+        let mut learned = match &self.frozen {
+            Some(frozen) => {
+                let features = Arc::clone(&frozen.site);
+                let heads = Probing::new(plan, frozen.kind, tasks, features, timing, device);
+                Learned::Heads(Box::new(heads), Arc::clone(&frozen.external))
+            }
+            None => {
+                let start = backbone.map_or(Start::Scratch, Start::Backbone);
+                let kind = ProbeKind::Linear;
+                let whole = Finetuning::new(plan, kind, tasks, start, timing, device)?;
+                Learned::Whole(Box::new(whole))
+            }
+        };
+        let learner: &mut dyn Learner = match &mut learned {
+            Learned::Heads(heads, _) => &mut **heads,
+            Learned::Whole(whole) => &mut **whole,
+        };
+        let fit = fit(learner, set, draw, epochs, seed, observe)?;
+        Ok(Fitted { fit, learned })
+    }
+}
+
+impl Fitted {
+    /// Scores the test part of the site, then of each external site.
+    ///
+    /// # Errors
+    ///
+    /// A scan that cannot be read.
+    pub fn test(
+        &self,
+        set: &Labelled,
+        external: &[Labelled],
+    ) -> Result<Vec<Prediction>, TrainError> {
+        let mut predictions = Vec::new();
+        for (place, test) in std::iter::once(set).chain(external).enumerate() {
+            let scans = test.part(Part::Test);
+            let scores = match (&self.learned, place) {
+                (Learned::Heads(heads, _), 0) => heads.scores(test, &scans)?,
+                (Learned::Heads(heads, tables), _) => heads.scores_on(&tables[place - 1], &scans),
+                (Learned::Whole(whole), _) => whole.scores(test, &scans)?,
+            };
+            predictions.extend(test.predictions(&scans, &scores));
+        }
+        Ok(predictions)
+    }
+
+    /// All that learned, by name.
+    #[must_use]
+    pub fn parameters(&self) -> StateDict {
+        match &self.learned {
+            Learned::Heads(heads, _) => heads.parameters(),
+            Learned::Whole(whole) => whole.parameters(),
+        }
     }
 }
 

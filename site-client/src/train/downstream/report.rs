@@ -1,23 +1,27 @@
 //! What a downstream command writes: predictions, a summary, the resolved configuration.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use core_model::metrics::Ranked;
 use serde::Serialize;
 
 use super::learner::Fit;
 use crate::evaluate::{Prediction, Predictions};
-use crate::train::{Plan, TrainError};
+use crate::train::{FinetuneConfig, OptimizerKind, Plan, TrainError};
 
 /// One line of `trials.jsonl`: how a training went.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct TrialNote<'a> {
     /// Tasks of the model, joined by `+`.
     pub tasks: &'a str,
-    /// Fine-tuning, a probe, or a rule.
+    /// Fine-tuning, a probe, a rule, a `combination` of a sweep or the `sweep`'s choice.
     pub protocol: &'a str,
+    /// What a sweep varies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub combination: Option<Combination>,
     /// Scans per class, in a few-shot study.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shots: Option<usize>,
@@ -30,6 +34,48 @@ pub struct TrialNote<'a> {
     /// Its macro AUC on the validation part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_auc: Option<f64>,
+    /// Why there is no model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+/// What a sweep varies.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Combination {
+    /// Which optimizer.
+    pub optimizer: OptimizerKind,
+    /// Peak learning rate of backbone and head.
+    pub learning_rate: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Most epochs.
+    pub epochs: usize,
+}
+
+impl From<&FinetuneConfig> for Combination {
+    fn from(config: &FinetuneConfig) -> Self {
+        Self {
+            optimizer: config.optimizer,
+            learning_rate: config.head_lr,
+            weight_decay: config.weight_decay,
+            epochs: config.epochs,
+        }
+    }
+}
+
+impl std::fmt::Display for Combination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            optimizer,
+            learning_rate,
+            weight_decay,
+            epochs,
+        } = self;
+        write!(
+            f,
+            "lr {learning_rate:e}, weight decay {weight_decay:e}, {epochs} epochs, {optimizer:?}"
+        )
+    }
 }
 
 impl TrialNote<'_> {
@@ -39,38 +85,95 @@ impl TrialNote<'_> {
         TrialNote {
             tasks,
             protocol,
-            shots: None,
-            repeat: None,
             best_epoch: Some(fit.best_epoch),
             validation_auc: Some(fit.validation_auc),
+            ..TrialNote::default()
         }
     }
 }
 
-/// Writes `predictions.csv`, `trials.jsonl` and `config.toml` into a run's folder.
+/// The result files of a run's folder, written as results come: what is done before a fault stays.
+#[derive(Debug)]
+pub struct Results {
+    dir: PathBuf,
+    notes: File,
+    rows: Vec<Prediction>,
+}
+
+impl Results {
+    /// Begins the results of a run: writes the resolved `config.toml`, and takes the results of an
+    /// earlier run away.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written.
+    pub fn begin(dir: &Path, plan: &Plan) -> Result<Self, TrainError> {
+        write_config(dir, plan)?;
+        let old = dir.join(PREDICTIONS);
+        match fs::remove_file(&old) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(TrainError::io(&old, error));
+            }
+            _ => {}
+        }
+        let path = dir.join(TRIALS);
+        Ok(Self {
+            dir: dir.to_owned(),
+            notes: File::create(&path).map_err(|error| TrainError::io(&path, error))?,
+            rows: Vec::new(),
+        })
+    }
+
+    /// Adds a line to `trials.jsonl`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    ///
+    /// # Panics
+    ///
+    /// Never: a note has plain fields.
+    pub fn note(&mut self, note: &TrialNote<'_>) -> Result<(), TrainError> {
+        let line = serde_json::to_string(note).expect("a note of plain fields") + "\n";
+        self.notes
+            .write_all(line.as_bytes())
+            .map_err(|error| TrainError::io(&self.dir.join(TRIALS), error))
+    }
+
+    /// Adds rows to `predictions.csv`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn add(&mut self, predictions: Vec<Prediction>) -> Result<(), TrainError> {
+        self.rows.extend(predictions);
+        // The columns depend on all rows, so the table is written anew, beside the one that stands.
+        let path = self.dir.join(PREDICTIONS);
+        let partial = path.with_extension("partial");
+        let table = Predictions {
+            rows: std::mem::take(&mut self.rows),
+        };
+        table
+            .write(&partial)
+            .map_err(|error| TrainError::io(&partial, io::Error::other(error)))?;
+        self.rows = table.rows;
+        fs::rename(&partial, &path).map_err(|error| TrainError::io(&path, error))
+    }
+}
+
+/// Writes the resolved configuration into a folder.
 ///
 /// # Errors
 ///
-/// A file that cannot be written.
-pub fn write_results(
-    dir: &Path,
-    plan: &Plan,
-    predictions: Vec<Prediction>,
-    notes: &[TrialNote<'_>],
-) -> Result<(), TrainError> {
+/// The file cannot be written.
+pub fn write_config(dir: &Path, plan: &Plan) -> Result<(), TrainError> {
     fs::create_dir_all(dir).map_err(|error| TrainError::io(dir, error))?;
-    let write = |name: &str, text: String| {
-        let path = dir.join(name);
-        fs::write(&path, text).map_err(|error| TrainError::io(&path, error))
-    };
-    write("config.toml", plan.config().to_toml()?)?;
-    let line = |note| serde_json::to_string(note).expect("a note of plain fields") + "\n";
-    write("trials.jsonl", notes.iter().map(line).collect())?;
-    let path = dir.join("predictions.csv");
-    Predictions { rows: predictions }
-        .write(&path)
-        .map_err(|error| TrainError::io(&path, std::io::Error::other(error)))
+    let path = dir.join("config.toml");
+    fs::write(&path, plan.config().to_toml()?).map_err(|error| TrainError::io(&path, error))
 }
+
+const PREDICTIONS: &str = "predictions.csv";
+const TRIALS: &str = "trials.jsonl";
 
 /// Mean over tasks of the area under the ROC curve of one site's rows; not a number without any.
 #[must_use]

@@ -10,7 +10,9 @@ use half::f16;
 use super::*;
 use crate::evaluate::Part;
 use crate::train::data::{Labelled, LabelledScan, Reading, Source, Windowed, stream};
-use crate::train::{Config, Plan, Preset};
+use crate::train::{Config, Plan, Preset, TrainError};
+
+mod trials;
 
 /// Noise, with a bright corner in the scans that are positive.
 #[derive(Debug)]
@@ -195,7 +197,7 @@ fn parameters_moments_and_step_carry_fine_tuning_over() {
 }
 
 #[test]
-fn every_optimizer_of_the_sweep_and_the_baseline_network_learn() {
+fn every_optimizer_of_the_sweep_learns() {
     let set = labelled(160);
     for optimizer in ["adam", "adamw", "sgd"] {
         let setting = format!("finetune.optimizer={optimizer}");
@@ -209,6 +211,67 @@ fn every_optimizer_of_the_sweep_and_the_baseline_network_learn() {
             fit.validation_auc
         );
     }
+}
+
+#[test]
+fn the_baseline_network_takes_a_step_and_no_backbone() {
+    let set = labelled(40);
+    let plan = plan(&["model.architecture=resnet50-3d", "finetune.warmup=0.0"]);
+    let draw = Draw::balanced(&set, 16).unwrap();
+    let weights = backbone(&plan, 3);
+    let start = Start::Backbone(&weights);
+    let error = Finetuning::new(&plan, ProbeKind::Linear, 1, start, (1, 8), &Device::flex());
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("trains from scratch only"), "{error}");
+
+    let mut learner = finetuning(&plan, Start::Scratch, &draw);
+    let before = learner.parameters();
+    let loss = learner.train(&set, &[1, 2, 4, 5], 1).unwrap();
+    let after = learner.parameters();
+    assert!(loss > 0.0 && loss.is_finite(), "{loss}");
+    for name in ["conv1.weight", "layer4.2.conv3.weight", "fc.weight"] {
+        assert!(before[name] != after[name], "{name} has not moved");
+    }
+    let scores = learner.scores(&set, &[1, 2]).unwrap();
+    assert!(scores.iter().all(|score| (0.0..=1.0).contains(score)));
+}
+
+#[test]
+fn a_gradient_that_is_no_number_stops_fine_tuning_with_its_scans() {
+    let (plan, set) = (plan(&[]), labelled(40));
+    let draw = Draw::balanced(&set, 16).unwrap();
+    let mut weights = backbone(&plan, 3);
+    // Outputs stay what they were: one layer's weights shrink as the next one's grow.
+    const FACTOR: f32 = 1e30;
+    for (name, factor) in [
+        ("blocks.0.att_norm.weight", 1.0 / FACTOR),
+        ("blocks.0.attn.qkv.weight", FACTOR),
+    ] {
+        let tensor = weights.get_mut(name).unwrap();
+        tensor.values.iter_mut().for_each(|value| *value *= factor);
+    }
+    let mut learner = finetuning(&plan, Start::Backbone(&weights), &draw);
+    let before = learner.parameters();
+    let error = learner.train(&set, &[1, 2, 4, 5], 1).unwrap_err();
+    let TrainError::Diverged {
+        step,
+        figure,
+        scans,
+        ..
+    } = &error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!((*step, *figure), (1, "gradient norm"), "{error}");
+    assert_eq!(*scans, ["scan-1", "scan-2", "scan-4", "scan-5"]);
+    let moved = learner.parameters();
+    let trained = |(name, _): &(&String, &_)| !name.contains("running_");
+    assert!(
+        before
+            .iter()
+            .filter(trained)
+            .eq(moved.iter().filter(trained))
+    );
 }
 
 #[test]
@@ -263,4 +326,27 @@ fn a_part_without_positives_and_a_leak_are_refused() {
 fn a_label_with_a_side_is_known_by_its_name() {
     assert!(sided("BleedLocation-Left") && sided("bleed_right"));
     assert!(!sided("SDH") && !sided("MidlineShift"));
+}
+
+#[test]
+fn scans_of_a_label_with_a_side_are_never_mirrored() {
+    let plan = plan(&["finetune.flip=[1.0, 0.0, 0.0]", "finetune.shift=0.0"]);
+    let scan = Corner(1).load(0, Reading::Training).unwrap();
+    let augmented = |task: &str| {
+        let set = labelled(40);
+        let rows = set.rows().to_vec();
+        let set = Labelled::new(Arc::new(Corner(40)), vec![task.into()], rows).unwrap();
+        let draw = Draw::balanced(&set, 16).unwrap();
+        let learner = finetuning(&plan, Start::Scratch, &draw);
+        let mut values = Vec::new();
+        scan.augmented(&learner.augmentation(&set), 1, &mut values);
+        values
+    };
+    let whole = scan.to_f32();
+    let mirrored = (0..whole.len()).map(|place| {
+        let (channel, voxel) = (place / 512, place % 512);
+        whole[channel * 512 + (7 - voxel / 64) * 64 + voxel % 64]
+    });
+    assert_eq!(augmented("SDH"), mirrored.collect::<Vec<_>>());
+    assert_eq!(augmented("BleedLocation-Left"), whole);
 }

@@ -192,6 +192,15 @@ impl Pretraining {
         (batch / pass) as u64
     }
 
+    /// Scans of one step, over all its passes.
+    fn global_batch(&self) -> usize {
+        let config = self.plan.config();
+        match self.network {
+            Network::Dino(_) => config.dino.global_batch,
+            Network::Mae(_) => config.mae.global_batch,
+        }
+    }
+
     /// Goes on from global step `step`; the schedules follow.
     pub fn set_steps_done(&mut self, step: u64) {
         self.step = step;
@@ -334,25 +343,24 @@ impl Pretraining {
         weights::backbone(state, Section::default()).tensors
     }
 
-    /// One optimizer step on the passes of one global batch.
+    /// One optimizer step on the passes of one global batch, each of which is taken when a device
+    /// is free for it: no more than one pass per device is held here.
     ///
-    /// The parameters are untouched unless the loss is finite.
+    /// What learns is untouched unless loss and gradients are finite; the running statistics of a
+    /// head with batch norm move with each pass.
     ///
     /// # Errors
     ///
-    /// [`TrainError::Diverged`] without scan names, which the caller knows.
-    ///
-    /// # Panics
-    ///
-    /// If every pass is empty.
-    pub fn step(&mut self, passes: Vec<Batch>) -> Result<StepReport, TrainError> {
+    /// [`TrainError::Diverged`] without scan names, which the caller knows; passes that are not
+    /// those of a global batch; whatever kept a pass from being prepared.
+    pub fn step(
+        &mut self,
+        passes: impl IntoIterator<Item = Result<Batch, TrainError>>,
+    ) -> Result<StepReport, TrainError> {
         let rates = self.schedule.rates(self.step);
-        let passes: Vec<Batch> = passes
-            .into_iter()
-            .filter(|pass| !pass.scans.is_empty())
-            .collect();
-        let total: usize = passes.iter().map(|pass| pass.scans.len()).sum();
-        assert!(total > 0, "a step without scans");
+        let empty = |pass: &_| matches!(pass, Ok(Batch { scans, .. }) if scans.is_empty());
+        let passes = passes.into_iter().filter(|pass| !empty(pass));
+        let total = self.global_batch();
         let loss = match &mut self.network {
             Network::Dino(_) => self.step_dino(passes, total, rates),
             Network::Mae(_) => self.step_mae(passes, total, rates),
@@ -367,37 +375,46 @@ impl Pretraining {
 }
 
 impl Pretraining {
-    /// The collapse watch's figures on a batch; none for MAE.
+    /// The collapse watch's figures on a few batches, one after the other on the device; none for
+    /// MAE, or without a scan.
     #[must_use]
-    pub fn vitals(&self, batch: Batch) -> Option<Vitals> {
+    pub fn vitals(&self, batches: impl IntoIterator<Item = Batch>) -> Option<Vitals> {
         let Network::Dino(dino) = &self.network else {
             return None;
         };
-        let scans = batch.scans.len();
         let channels = self.plan.vit().channels;
         let device = self.devices.home().clone().inner();
-        let view = volumes(batch.views, scans, channels, &device)
-            .into_iter()
-            .next()?;
-        let features = dino.teacher.backbone.embedding(view);
-        let [_, dim] = features.dims();
-        let logits = dino.teacher.head.forward(features.clone());
-        let [_, prototypes] = logits.dims();
         let temperature = self.schedule.rates(self.step).temperature;
-        let center = dino.center.clone();
-        let centered = logits - center.clone().reshape([1, prototypes]);
-        let output = to_host(softmax(centered / temperature, 1));
-        let (entropy, mean_entropy) = entropies(&output, prototypes);
-        let center = to_host(center);
+        let (prototypes, dim) = (self.plan.dino_head().prototypes, self.plan.vit().dim);
+        let (mut features, mut outputs) = (Vec::new(), Vec::new());
+        for batch in batches {
+            let scans = batch.scans.len();
+            let views = volumes(batch.views, scans, channels, &device);
+            let Some(view) = views.into_iter().next() else {
+                continue;
+            };
+            let embedded = dino.teacher.backbone.embedding(view);
+            let logits = dino.teacher.head.forward(embedded.clone());
+            let centered = logits - dino.center.clone().reshape([1, prototypes]);
+            outputs.extend(to_host(softmax(centered / temperature, 1)));
+            features.extend(to_host(embedded));
+        }
+        let scans = outputs.len() / prototypes;
+        if scans == 0 {
+            return None;
+        }
+        let (entropy, mean_entropy) = entropies(&outputs, prototypes);
+        let center = to_host(dino.center.clone());
         let squares = center
             .iter()
             .map(|value| f64::from(*value).powi(2))
             .sum::<f64>();
         Some(Vitals {
+            scans,
             entropy,
             mean_entropy,
             center_norm: squares.sqrt(),
-            feature_std: spread(&to_host(features), dim),
+            feature_std: spread(&features, dim),
         })
     }
 }

@@ -10,6 +10,7 @@ use burn::tensor::Device;
 use core_model::state::{NamedTensor, StateDict};
 use serde::{Deserialize, Serialize};
 
+use super::backbone::BACKBONE;
 use super::{Feed, Objective, Pretraining, Skipped, StepReport, Stretch};
 use crate::evaluate::Part;
 use crate::train::data::{Labelled, Source, Subset, in_fraction};
@@ -67,29 +68,6 @@ enum Kind {
     Pretraining,
 }
 
-/// The backbone of a pre-training run's folder, or of a weight file in any supported layout.
-///
-/// # Errors
-///
-/// A file that is missing, broken, or holds no transformer.
-pub fn backbone_of(path: &Path) -> Result<StateDict, TrainError> {
-    let file = if path.is_dir() {
-        path.join(BACKBONE)
-    } else {
-        path.to_owned()
-    };
-    let (tensors, _) = weights::read(&file).map_err(|error| TrainError::Checkpoint {
-        path: file.clone(),
-        reason: error.to_string(),
-    })?;
-    let backbone = weights::backbone(tensors, weights::Section::default()).tensors;
-    if backbone.is_empty() {
-        let reason = "holds no tensor of a vision transformer".into();
-        return Err(TrainError::Checkpoint { path: file, reason });
-    }
-    Ok(backbone)
-}
-
 /// The scans that pre-training sees: the training part, of the first `fraction` of its patients.
 #[must_use]
 pub fn pretraining_scans(set: &Labelled, fraction: f64) -> Arc<dyn Source> {
@@ -103,7 +81,6 @@ pub fn pretraining_scans(set: &Labelled, fraction: f64) -> Arc<dyn Source> {
 
 /// Checkpoint in a run's folder.
 pub const CHECKPOINT: &str = "last.safetensors";
-const BACKBONE: &str = "backbone.safetensors";
 const CONFIG: &str = "config.toml";
 
 impl PretrainRun {
@@ -162,7 +139,8 @@ impl PretrainRun {
                 let logged = report.step.is_multiple_of(every) || report.step == total;
                 let vitals = logged.then(|| watch.look(training, &feed)).flatten();
                 progress.step(report.step, &figures(report, vitals));
-                let stop = self.stop.requested();
+                // There is nothing left to stop after the last step.
+                let stop = self.stop.requested() && report.step < total;
                 if report.step.is_multiple_of(config.pretrain.checkpoint_every) || stop {
                     let state = self.state(scans, report.step, skipped);
                     if save(training, &state, &checkpoint) {
@@ -178,16 +156,18 @@ impl PretrainRun {
         );
         let stretch = trained.map_err(|error| match error {
             TrainError::Diverged {
-                step, loss, scans, ..
-            } => {
-                let checkpoint = saved.map(|_| checkpoint.clone());
-                TrainError::Diverged {
-                    step,
-                    loss,
-                    scans,
-                    checkpoint,
-                }
-            }
+                step,
+                figure,
+                value,
+                scans,
+                ..
+            } => TrainError::Diverged {
+                step,
+                figure,
+                value,
+                scans,
+                checkpoint: saved.map(|_| checkpoint.clone()),
+            },
             other => other,
         })?;
         progress.finish();
@@ -288,14 +268,18 @@ struct Watch {
 
 impl Watch {
     fn look(&mut self, training: &Pretraining, feed: &Feed) -> Option<Vitals> {
+        /// Scans that show whether they differ; passes of fewer are put together.
+        const SCANS: usize = 8;
         if training.objective() == Objective::Mae {
             return None;
         }
-        // The batch of this very step, prepared once more: rare, and it keeps every step lean.
-        let pass = (training.steps_done() - 1) * training.passes();
-        let vitals = training.vitals(feed.prepare(pass))?;
+        // Batches of this very step, prepared once more: rare, and it keeps every step lean.
+        let first = (training.steps_done() - 1) * training.passes();
+        let batch = training.plan().config().dino.device_batch;
+        let passes = training.passes().min(SCANS.div_ceil(batch) as u64);
+        let vitals = training.vitals((first..first + passes).map(|pass| feed.prepare(pass)))?;
         let verdict = vitals.verdict(training.plan().dino_head().prototypes);
-        if verdict != Verdict::Healthy && !self.warned {
+        if matches!(verdict, Verdict::Constant | Verdict::Uniform) && !self.warned {
             self.warned = true;
             tracing::warn!(
                 ?verdict,

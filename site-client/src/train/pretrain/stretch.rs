@@ -39,7 +39,8 @@ impl Pretraining {
     ///
     /// # Errors
     ///
-    /// A loss that is no number, with the scans of its batch; more than 1 % of scans unreadable.
+    /// A loss or a gradient that is no number, with the scans of its batch; more than 1 % of scans
+    /// unreadable.
     pub fn train(
         &mut self,
         feed: &Arc<Feed>,
@@ -59,16 +60,17 @@ impl Pretraining {
         let mut loader = Loader::start(workers, queue, first, end, move |n| prepare.prepare(n));
         let mut stretch = Stretch::default();
         for _ in 0..steps {
-            let batches: Vec<_> = (0..passes).filter_map(|_| loader.next()).collect();
             let mut scans = Vec::new();
-            for batch in &batches {
+            let batches = (0..passes).map_while(|_| loader.next()).map(|batch| {
                 skipped.add(&batch.skipped, feed)?;
                 scans.extend_from_slice(&batch.scans);
-            }
+                Ok(batch)
+            });
+            let stepped = self.step(batches);
+            let id = |scan: &usize| feed.source().id(*scan);
+            let report =
+                stepped.map_err(|error| error.in_batch(|| scans.iter().map(id).collect()))?;
             stretch.scans += scans.len() as u64;
-            let report = self
-                .step(batches)
-                .map_err(|error| error.in_batch(feed, &scans))?;
             stretch.loss = report.loss;
             if observe(self, &report, skipped).is_break() {
                 stretch.stopped = true;
@@ -114,27 +116,5 @@ impl Skipped {
             return Err(TrainError::Unreadable { scans, total });
         }
         Ok(())
-    }
-}
-
-impl TrainError {
-    fn in_batch(self, feed: &Feed, batch: &[usize]) -> Self {
-        match self {
-            Self::Diverged {
-                step,
-                loss,
-                checkpoint,
-                ..
-            } => {
-                let scans = batch.iter().map(|scan| feed.source().id(*scan)).collect();
-                Self::Diverged {
-                    step,
-                    loss,
-                    scans,
-                    checkpoint,
-                }
-            }
-            other => other,
-        }
     }
 }

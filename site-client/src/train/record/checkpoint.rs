@@ -16,7 +16,8 @@ use serde::de::DeserializeOwned;
 
 use crate::train::TrainError;
 
-const STATE: &str = "fmct";
+/// Name of the state in the header of the file.
+pub(crate) const STATE: &str = "fmct";
 
 /// Tensors and state of a run at one step.
 #[derive(Clone, Debug, PartialEq)]

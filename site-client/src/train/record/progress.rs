@@ -30,11 +30,14 @@ struct Sinks {
 impl Progress {
     /// Progress from step `first` to `total`, recorded in `dir` if one is given.
     ///
+    /// What the folder's log holds of later steps is cut off: they are done again. So is a line that
+    /// a kill has torn.
+    ///
     /// # Errors
     ///
     /// The log or the event file cannot be made.
     pub fn start(dir: Option<&Path>, first: u64, total: u64, every: u64) -> io::Result<Self> {
-        let sinks = dir.map(Sinks::open).transpose()?;
+        let sinks = dir.map(|dir| Sinks::open(dir, first)).transpose()?;
         let bar = io::stderr().is_terminal().then(|| {
             let style = "{bar:40} {pos}/{len} steps · {msg} · {per_sec} · {eta} left";
             // The template is a constant; a wrong one would only cost the decoration.
@@ -70,7 +73,7 @@ impl Progress {
         let text = figures
             .iter()
             .take(2)
-            .map(|(name, value)| format!("{name} {value:.4}"));
+            .map(|(name, value)| format!("{name} {}", short(*value)));
         let text = text.collect::<Vec<_>>().join(" · ");
         match &self.bar {
             Some(bar) => bar.set_message(text),
@@ -99,13 +102,45 @@ impl Progress {
     }
 }
 
+/// Four decimals, or four digits of a value that these would hide.
+fn short(value: f64) -> String {
+    if value != 0.0 && value.abs() < 0.01 {
+        format!("{value:.3e}")
+    } else {
+        format!("{value:.4}")
+    }
+}
+
+/// Cuts a log back to the whole lines of the steps up to `last`.
+fn cut_back(path: &Path, last: u64) -> io::Result<()> {
+    let log = match fs::read(path) {
+        Ok(log) => log,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let stands = |line: &&[u8]| {
+        let line: Option<Value> = serde_json::from_slice(line).ok();
+        let step = line.and_then(|line| line.get("step")?.as_u64());
+        step.is_some_and(|step| step <= last)
+    };
+    let lines = log.split_inclusive(|byte| *byte == b'\n');
+    let kept = lines.filter(|line| line.ends_with(b"\n")).filter(stands);
+    let kept: Vec<u8> = kept.flatten().copied().collect();
+    if kept == log {
+        return Ok(());
+    }
+    // Renamed over it, so that a kill here leaves the one or the other.
+    let partial = path.with_extension("partial");
+    fs::write(&partial, kept)?;
+    fs::rename(partial, path)
+}
+
 impl Sinks {
-    fn open(dir: &Path) -> io::Result<Self> {
+    fn open(dir: &Path, first: u64) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(dir.join("log.jsonl"))?;
+        let path = dir.join("log.jsonl");
+        cut_back(&path, first)?;
+        let log = OpenOptions::new().create(true).append(true).open(path)?;
         Ok(Self {
             log,
             events: EventFile::create(&dir.join("tensorboard"))?,
@@ -119,7 +154,9 @@ impl Sinks {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), json!(value))),
         );
-        writeln!(self.log, "{}", Value::Object(line))?;
+        // One write, which a kill cannot tear.
+        self.log
+            .write_all(format!("{}\n", Value::Object(line)).as_bytes())?;
         self.events.scalars(step, figures)
     }
 }
@@ -155,5 +192,30 @@ mod tests {
                 .count(),
             1
         );
+    }
+
+    #[test]
+    fn a_resumed_log_goes_on_from_the_checkpoint_without_what_a_kill_tore() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.jsonl");
+        let whole = |steps: &[u64]| -> String {
+            let line = |step| format!("{{\"loss\":0.5,\"step\":{step}}}\n");
+            steps.iter().map(line).collect()
+        };
+        fs::write(&path, whole(&[3, 6, 9]) + "{\"loss\":0.5,\"ste").unwrap();
+        let mut progress = Progress::start(Some(dir.path()), 6, 9, 3).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), whole(&[3, 6]));
+        progress.step(9, &[("loss", 0.5)]);
+        assert_eq!(fs::read_to_string(&path).unwrap(), whole(&[3, 6, 9]));
+        drop(progress);
+        Progress::start(Some(dir.path()), 0, 9, 3).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "", "a new run");
+    }
+
+    #[test]
+    fn a_small_rate_is_shown_by_its_digits() {
+        assert_eq!(short(1e-5), "1.000e-5");
+        assert_eq!(short(0.0), "0.0000");
+        assert_eq!(short(11.29874), "11.2987");
     }
 }

@@ -5,6 +5,8 @@ use serde::Serialize;
 /// State of a DINO teacher over one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Vitals {
+    /// Scans of the batch.
+    pub scans: usize,
     /// Mean entropy of one scan's teacher output, nats; ln K means uniform, 0 one-hot.
     pub entropy: f64,
     /// Entropy of the batch's mean output, nats; 0 means every scan falls on one prototype.
@@ -22,6 +24,8 @@ pub enum Verdict {
     Healthy,
     /// Every scan has the same features or the same output.
     Constant,
+    /// One scan alone tells nothing: it cannot differ from itself.
+    Undecided,
     /// Every scan's output is uniform over the prototypes.
     Uniform,
 }
@@ -35,7 +39,9 @@ impl Vitals {
     #[must_use]
     pub fn verdict(&self, prototypes: usize) -> Verdict {
         let uniform = (prototypes as f64).ln();
-        if self.entropy > 0.99 * uniform {
+        if self.scans < 2 {
+            Verdict::Undecided
+        } else if self.entropy > 0.99 * uniform {
             Verdict::Uniform
         } else if self.feature_std < 1e-4 || self.mean_entropy - self.entropy < 0.01 {
             Verdict::Constant
@@ -102,6 +108,7 @@ mod tests {
         let (entropy, mean_entropy) = entropies(probabilities, 4);
         let feature_std = spread(features, 2);
         Vitals {
+            scans: features.len() / 2,
             entropy,
             mean_entropy,
             center_norm: 1.0,
@@ -121,6 +128,13 @@ mod tests {
             vitals(&healthy, &[1.0, 2.0, 1.0, 2.0]).verdict(4),
             Verdict::Constant
         );
+    }
+
+    #[test]
+    fn one_scan_alone_is_not_judged() {
+        let alone = vitals(&[0.9, 0.1, 0.0, 0.0], &[1.0, 2.0]);
+        assert_eq!(alone.mean_entropy, alone.entropy, "as in a collapse");
+        assert_eq!(alone.verdict(4), Verdict::Undecided);
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(super) struct Place<'a> {
 
 /// What a pass leaves on the host.
 pub(super) struct Pass {
+    /// Scans of the pass.
+    pub(super) scans: usize,
     /// The loss's share of the step.
     pub(super) loss: f64,
     /// Gradients of that share; where the devices sum theirs, those of all passes that ran
@@ -74,18 +76,21 @@ impl Devices {
     }
 
     /// Runs the passes of a step, one on each device at a time, and folds what they leave in their
-    /// order.
+    /// order. No pass is asked for before a device is free for it.
     pub(super) fn run<N: Replica, T: Send>(
         &self,
         network: &mut N,
-        passes: Vec<Batch>,
+        mut passes: impl Iterator<Item = Result<Batch, TrainError>>,
         pass: impl Fn(&mut N, Batch, &Place<'_>) -> T + Sync,
         mut fold: impl FnMut(T) -> Result<(), TrainError>,
     ) -> Result<(), TrainError> {
         let mut copies: Vec<N> = self.list[1..].iter().map(|at| network.on(at)).collect();
-        let mut passes = passes.into_iter().peekable();
-        while passes.peek().is_some() {
-            let round: Vec<Batch> = passes.by_ref().take(self.list.len()).collect();
+        loop {
+            let round = passes.by_ref().take(self.list.len());
+            let round = round.collect::<Result<Vec<Batch>, _>>()?;
+            if round.is_empty() {
+                return Ok(());
+            }
             let together = if self.collective && round.len() > 1 {
                 &self.list[..round.len()]
             } else {
@@ -114,7 +119,6 @@ impl Devices {
             });
             left.into_iter().try_for_each(&mut fold)?;
         }
-        Ok(())
     }
 }
 
@@ -123,10 +127,11 @@ impl Place<'_> {
     ///
     /// Whatever the loss is, devices that sum their gradients must all do so: one that stayed away
     /// would leave the others waiting.
-    pub(super) fn pass<M: Module>(&self, module: &M, loss: Tensor<1>) -> Pass {
+    pub(super) fn pass<M: Module>(&self, module: &M, scans: usize, loss: Tensor<1>) -> Pass {
         let gradients = loss.clone().backward();
         let gradients = self.to_host(module, gradients);
         Pass {
+            scans,
             loss: f64::from(loss.into_scalar::<f32>()),
             gradients,
         }

@@ -14,7 +14,7 @@ use crate::train::pretrain::{Batch, Rates};
 impl Pretraining {
     pub(super) fn step_mae(
         &mut self,
-        passes: Vec<Batch>,
+        passes: impl Iterator<Item = Result<Batch, TrainError>>,
         total: usize,
         rates: Rates,
     ) -> Result<f64, TrainError> {
@@ -29,21 +29,23 @@ impl Pretraining {
             let views = volumes(batch.views, scans, channels, place.device);
             let volume = views.into_iter().next().expect("MAE has one view");
             let loss = mae.forward(volume, &mask).loss * (scans as f64 / total as f64);
-            place.pass(mae, loss)
+            place.pass(mae, scans, loss)
         };
         let mut sum = Accumulated::default();
         self.devices
             .run(&mut **mae, passes, pass, |pass| sum.add(pass, self.step))?;
+        sum.require(total)?;
         let (lr, decay) = (rates.lr, rates.weight_decay);
         **mae = self
             .optimizer
-            .step((**mae).clone(), sum.gradients, lr, decay);
+            .step((**mae).clone(), sum.gradients, lr, decay)
+            .map_err(|fault| fault.at(self.step + 1))?;
         Ok(sum.loss)
     }
 
     pub(super) fn step_dino(
         &mut self,
-        passes: Vec<Batch>,
+        passes: impl Iterator<Item = Result<Batch, TrainError>>,
         total: usize,
         rates: Rates,
     ) -> Result<f64, TrainError> {
@@ -60,13 +62,14 @@ impl Pretraining {
             // Every pass is judged by the same center, and moves it by its share.
             dino.center = before.clone().to_device(&place.device.clone().inner());
             let loss = dino.forward(&views, global, rates.temperature) * share;
-            let pass = place.pass(&dino.student, loss);
+            let pass = place.pass(&dino.student, scans, loss);
             (pass, dino.center.clone() * share)
         };
         let home = self.devices.home().clone().inner();
         let mut after: Option<Tensor<1>> = None;
         let mut sum = Accumulated::default();
-        self.devices
+        let ran = self
+            .devices
             .run(&mut **dino, passes, pass, |(pass, center)| {
                 let moved = center.to_device(&home);
                 after = Some(match after.take() {
@@ -74,8 +77,11 @@ impl Pretraining {
                     None => moved,
                 });
                 sum.add(pass, self.step)
-            })?;
-        dino.center = after.unwrap_or(before);
+            });
+        // A pass moves the center by itself; a step that fails leaves it where it was.
+        dino.center = before;
+        ran?;
+        sum.require(total)?;
         let mut gradients = sum.gradients;
         if rates.frozen {
             gradients.drop_prefix("head.last_layer");
@@ -83,7 +89,11 @@ impl Pretraining {
         let (lr, decay) = (rates.lr, rates.weight_decay);
         dino.student = self
             .optimizer
-            .step(dino.student.clone(), gradients, lr, decay);
+            .step(dino.student.clone(), gradients, lr, decay)
+            .map_err(|fault| fault.at(self.step + 1))?;
+        if let Some(after) = after {
+            dino.center = after;
+        }
         dino.update_teacher(rates.momentum);
         Ok(sum.loss)
     }
@@ -92,6 +102,7 @@ impl Pretraining {
 /// The summed gradients of the passes of one step.
 #[derive(Default)]
 struct Accumulated {
+    scans: usize,
     loss: f64,
     gradients: Gradients,
 }
@@ -100,15 +111,22 @@ impl Accumulated {
     /// Adds a pass, its loss already scaled by its share of the step.
     fn add(&mut self, pass: Pass, step: u64) -> Result<(), TrainError> {
         if !pass.loss.is_finite() {
-            return Err(TrainError::Diverged {
-                step: step + 1,
-                loss: pass.loss,
-                scans: Vec::new(),
-                checkpoint: None,
-            });
+            return Err(TrainError::loss(step + 1, pass.loss));
         }
+        self.scans += pass.scans;
         self.loss += pass.loss;
         self.gradients.accumulate(pass.gradients);
         Ok(())
+    }
+
+    /// Each pass was weighed as a part of `total` scans; they must be all there.
+    fn require(&self, total: usize) -> Result<(), TrainError> {
+        if self.scans == total {
+            return Ok(());
+        }
+        let found = self.scans;
+        Err(TrainError::data(format!(
+            "global batch: expected {total} scans, found {found}"
+        )))
     }
 }

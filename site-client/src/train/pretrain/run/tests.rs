@@ -6,14 +6,28 @@ use super::*;
 use crate::train::data::{Reading, Windowed, stream};
 use crate::train::{Preset, pretrain::Batch};
 
+mod steps;
+
 const OBJECTIVES: [Objective; 2] = [Objective::Dino, Objective::Mae];
 
 /// Smooth random volumes; chosen scans cannot be read or hold no numbers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Synthetic {
     scans: usize,
+    channels: usize,
     unreadable: Vec<usize>,
     poisoned: Vec<usize>,
+}
+
+impl Default for Synthetic {
+    fn default() -> Self {
+        Self {
+            scans: 20,
+            channels: 3,
+            unreadable: Vec::new(),
+            poisoned: Vec::new(),
+        }
+    }
 }
 
 impl Source for Synthetic {
@@ -42,9 +56,9 @@ impl Source for Synthetic {
                 f16::from_f32(value)
             }
         };
-        let values = (0..3 * 512).map(voxel).collect();
+        let values = (0..self.channels * 512).map(voxel).collect();
         Ok(Arc::new(Windowed {
-            channels: 3,
+            channels: self.channels,
             size: 8,
             values,
         }))
@@ -113,27 +127,6 @@ fn checkpoint(dir: &TempDir) -> Vec<u8> {
     fs::read(dir.path().join(CHECKPOINT)).unwrap()
 }
 
-/// One step on the passes of a global batch, in passes of `pass` scans.
-fn one_step(objective: Objective, pass: usize, settings: &[&str]) -> Pretraining {
-    let sizes = [
-        format!("dino.device_batch={pass}"),
-        format!("mae.device_batch={pass}"),
-    ];
-    let settings: Vec<&str> = settings
-        .iter()
-        .copied()
-        .chain(sizes.iter().map(|s| &**s))
-        .collect();
-    let plan = plan(&settings);
-    let feed = Feed::new(&plan, objective, scans(20));
-    let mut training = Pretraining::new(&plan, objective, 20, &device()).unwrap();
-    let passes = (0..training.passes())
-        .map(|pass| feed.prepare(pass))
-        .collect();
-    training.step(passes).unwrap();
-    training
-}
-
 #[test]
 fn a_resumed_run_writes_the_same_bytes_as_one_that_never_stopped() {
     for objective in OBJECTIVES {
@@ -189,80 +182,6 @@ fn one_seed_gives_one_model_on_any_number_of_threads_and_another_seed_another() 
 }
 
 #[test]
-fn a_gradient_accumulated_over_passes_is_that_of_the_large_batch() {
-    for objective in OBJECTIVES {
-        // Without batch norm a scan's loss does not depend on its neighbors.
-        let whole = one_step(objective, 6, &["dino.head_batch_norm=false"]);
-        let parts = one_step(objective, 2, &["dino.head_batch_norm=false"]);
-        // The first moment is the clipped gradient times 1 − β₁: compared without Adam's division,
-        // which turns the rounding of a gradient that is zero by symmetry into a full step.
-        let (whole_moments, part_moments) = (gradients(&whole), gradients(&parts));
-        assert_eq!(whole_moments.len(), part_moments.len());
-        let largest = whole_moments.values().flat_map(|tensor| &tensor.values);
-        let largest = largest.fold(0.0f32, |most, value| most.max(value.abs()));
-        assert!(
-            largest > 1e-3,
-            "{objective:?}: nothing to compare, {largest}"
-        );
-        for (name, tensor) in &whole_moments {
-            for (a, b) in tensor.values.iter().zip(&part_moments[name].values) {
-                assert!((a - b).abs() < 1e-5, "{objective:?} {name}: {a} and {b}");
-            }
-        }
-        let centers = whole
-            .center()
-            .into_iter()
-            .flatten()
-            .zip(parts.center().into_iter().flatten());
-        for (a, b) in centers {
-            assert!((a - b).abs() < 1e-6, "center: {a} and {b}");
-        }
-    }
-}
-
-#[test]
-fn a_step_spread_over_devices_is_the_step_of_one_bit_for_bit() {
-    for objective in OBJECTIVES {
-        let plan = plan(&["dino.device_batch=2", "mae.device_batch=2"]);
-        let feed = Feed::new(&plan, objective, scans(20));
-        let stepped = |peers: usize| {
-            let mut training = Pretraining::new(&plan, objective, 20, &device()).unwrap();
-            let peers: Vec<Device> = (0..peers).map(|_| device()).collect();
-            training.spread_over(&peers).unwrap();
-            for step in 0..2 {
-                let passes = (0..3).map(|pass| feed.prepare(3 * step + pass)).collect();
-                training.step(passes).unwrap();
-            }
-            training
-        };
-        let (one, three) = (stepped(0), stepped(2));
-        let without_statistics = |training: &Pretraining| -> StateDict {
-            let parameters = training.parameters().into_iter();
-            parameters
-                .filter(|(name, _)| !name.contains("running_"))
-                .collect()
-        };
-        assert!(
-            without_statistics(&one) == without_statistics(&three),
-            "{objective:?}: parameters"
-        );
-        assert!(one.moments() == three.moments(), "{objective:?}: moments");
-        assert!(one.center() == three.center(), "{objective:?}: center");
-
-        let mut uneven = Pretraining::new(&plan, objective, 20, &device()).unwrap();
-        let error = uneven.spread_over(&[device()]).unwrap_err().to_string();
-        assert!(error.contains("2 devices for 3 passes"), "{error}");
-    }
-}
-
-fn gradients(training: &Pretraining) -> StateDict {
-    let moments = training.moments().into_iter();
-    moments
-        .filter(|(name, _)| name.starts_with("exp_avg."))
-        .collect()
-}
-
-#[test]
 fn parameters_go_out_and_in_and_training_goes_on_as_if_they_had_stayed() {
     for objective in OBJECTIVES {
         let plan = plan(&[]);
@@ -289,20 +208,6 @@ fn parameters_go_out_and_in_and_training_goes_on_as_if_they_had_stayed() {
         other.train(&feed, 2, skipped, go_on).unwrap();
         assert!(whole.parameters() == other.parameters(), "{objective:?}");
         assert!(whole.teacher() == other.teacher(), "{objective:?}");
-    }
-}
-
-#[test]
-fn frozen_prototypes_move_only_after_their_time() {
-    let plan = plan(&[]);
-    let feed = Feed::new(&plan, Objective::Dino, scans(20));
-    let mut training = Pretraining::new(&plan, Objective::Dino, 20, &device()).unwrap();
-    let prototypes =
-        |training: &Pretraining| training.parameters()["head.last_layer.weight_v"].clone();
-    let start = prototypes(&training);
-    for step in 0..4 {
-        training.step(vec![feed.prepare(step)]).unwrap();
-        assert_eq!(prototypes(&training) == start, step < 2, "step {step}");
     }
 }
 
@@ -371,6 +276,71 @@ fn a_loss_that_is_no_number_stops_the_run_with_step_scans_and_checkpoint() {
         Checkpoint::load(&dir.path().join(CHECKPOINT)).is_ok(),
         "the last good one stands"
     );
+}
+
+/// Makes the gradient of the encoder's last norm overflow while every output stays what it was.
+fn overflow_gradients(checkpoint: &mut Checkpoint) {
+    const FACTOR: f32 = 1e30;
+    for (name, factor) in [
+        ("model/norm.weight", 1.0 / FACTOR),
+        ("model/decoder_embed.weight", FACTOR),
+    ] {
+        let tensor = checkpoint.tensors.get_mut(name).unwrap();
+        tensor.values.iter_mut().for_each(|value| *value *= factor);
+    }
+}
+
+#[test]
+fn a_gradient_that_is_no_number_stops_the_run_before_it_reaches_parameters_or_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = plan(&["pretrain.checkpoint_every=1"]);
+    let stop = Stop::new();
+    stop.request();
+    assert_eq!(run(&dir, Objective::Mae, &plan, false, &stop).step, 1);
+    let path = dir.path().join(CHECKPOINT);
+    let mut good = Checkpoint::load(&path).unwrap();
+    overflow_gradients(&mut good);
+    good.save(&path).unwrap();
+
+    let run = PretrainRun {
+        plan: plan.clone(),
+        objective: Objective::Mae,
+        dir: dir.path().to_owned(),
+        resume: true,
+        stop: Stop::new(),
+    };
+    let error = run.execute(scans(20), &[device()]).unwrap_err();
+    let TrainError::Diverged {
+        step,
+        figure,
+        value,
+        scans: named,
+        checkpoint,
+    } = &error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!((*step, *figure, named.len()), (2, "gradient norm", 6));
+    assert!(!value.is_finite(), "{error}");
+    let feed = Feed::new(&plan, Objective::Mae, scans(20));
+    let batch = feed.prepare(1).scans;
+    let batch: Vec<String> = batch.iter().map(|scan| format!("scan-{scan}")).collect();
+    assert_eq!(*named, batch);
+    assert_eq!(checkpoint.as_deref(), Some(&*path));
+    assert!(Checkpoint::load(&path).unwrap() == good, "left as it was");
+}
+
+#[test]
+fn a_stop_asked_for_in_the_last_step_comes_too_late_to_stop_the_run() {
+    for objective in OBJECTIVES {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = plan(&["dino.length={ steps = 1 }", "mae.length={ steps = 1 }"]);
+        let stop = Stop::new();
+        stop.request();
+        let outcome = run(&dir, objective, &plan, false, &stop);
+        assert!(outcome.step == 1 && !outcome.stretch.stopped);
+        assert!(dir.path().join(BACKBONE).exists(), "{objective:?}");
+    }
 }
 
 /// The scan of sample `sample`.
