@@ -112,9 +112,13 @@ impl Prepared {
 }
 
 fn tune(prepared: &Prepared, from: &str, out: &str, geometry: &str) -> Command {
+    tune_for(prepared, "ICH", [from, out, geometry])
+}
+
+fn tune_for(prepared: &Prepared, tasks: &str, [from, out, geometry]: [&str; 3]) -> Command {
     let cohort = prepared.path("cohort");
     let args = [
-        "finetune", "--from", from, "--tasks", "ICH", "--cohort", &cohort, "--out", out,
+        "finetune", "--from", from, "--tasks", tasks, "--cohort", &cohort, "--out", out,
     ];
     training(&args, geometry)
 }
@@ -169,8 +173,44 @@ fn an_export_becomes_a_pretrained_tuned_and_scored_model_and_faults_are_named() 
         assert_eq!(read_table(Path::new(&again)).len(), written.len());
     }
 
+    an_external_site_is_tested_on_the_diseases_it_knows(&prepared);
     corrupt_entries_are_named(&prepared);
     leaks_and_foreign_patients_are_refused(&prepared);
+}
+
+/// The same scans as another site's, whose tables know one disease of two, then neither.
+fn an_external_site_is_tested_on_the_diseases_it_knows(prepared: &Prepared) {
+    let other = prepared.path("other");
+    fs::create_dir(&other).unwrap();
+    let file = |folder: &str, name: &str| prepared.path(&format!("{folder}/{name}"));
+    fs::copy(file("cohort", "scans.csv"), file("other", "scans.csv")).unwrap();
+    std::os::unix::fs::symlink(file("cohort", "cache"), file("other", "cache")).unwrap();
+    let labels = fs::read_to_string(file("cohort", "labels.csv")).unwrap();
+    let test = |unknown: &[&str], out: &str| {
+        let known: String = unknown.iter().fold(labels.clone(), |labels, task| {
+            labels.replacen(&format!(",{task}"), &format!(",{task}-unknown"), 1)
+        });
+        fs::write(file("other", "labels.csv"), known).unwrap();
+        let how = ["scratch", &prepared.path(out), "repo"];
+        let mut command = tune_for(prepared, "ICH,SDH", how);
+        command.args(["--external-cohort", &other]);
+        command
+    };
+    let said = succeed(test(&["SDH"], "one-known"));
+    assert!(said.contains("no label of SDH"), "{said}");
+    let rows = read_table(Path::new(&file("one-known", "predictions.csv")));
+    let tested = |site: &str, task: &str| {
+        let (site, task) = (format!(",{site},"), format!(",{task},"));
+        rows.iter()
+            .any(|row| row.contains(&site) && row.contains(&task))
+    };
+    assert!(tested("cohort", "ICH") && tested("cohort", "SDH") && tested("other", "ICH"));
+    assert!(!tested("other", "SDH"));
+    let errors = fail(test(&["ICH", "SDH"], "none-known"));
+    assert!(
+        errors.contains("expected one of ICH, SDH, found none"),
+        "{errors}"
+    );
 }
 
 fn corrupt_entries_are_named(prepared: &Prepared) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use burn::tensor::Device;
 use core_model::phantom::Site;
 use core_model::state::StateDict;
@@ -186,7 +186,8 @@ impl DataArgs {
 }
 
 impl ExternalArgs {
-    /// The external sites, reduced to the tasks of `like`.
+    /// The external sites, reduced to the tasks of `like`. Sites need not have labels of all of them:
+    /// a model is tested where there are some.
     pub(super) fn open(
         &self,
         plan: &Plan,
@@ -199,7 +200,21 @@ impl ExternalArgs {
                 unsplit: Some(Part::Test),
                 ..CohortFiles::new(folder_of(path))
             };
-            let set = Labelled::cohort(&files, plan)?.of_tasks(like.tasks())?;
+            let (set, missing) = Labelled::cohort(&files, plan)?.over_tasks(like.tasks());
+            if missing.len() == like.tasks().len() {
+                bail!(
+                    "{}: labels: expected one of {}, found none",
+                    path.display(),
+                    missing.join(", ")
+                );
+            }
+            if !missing.is_empty() {
+                println!(
+                    "{}: no label of {}: not tested there",
+                    path.display(),
+                    missing.join(", ")
+                );
+            }
             sets.push(kept(set, plan).readable(&[Reading::Evaluation])?);
         }
         for spec in &self.external_phantoms {

@@ -219,6 +219,27 @@ impl Labelled {
         })
     }
 
+    /// The given tasks; one without a label column is unknown in every scan. Also names those.
+    #[must_use]
+    pub fn over_tasks(&self, tasks: &[Arc<str>]) -> (Self, Vec<Arc<str>>) {
+        let place = |task: &Arc<str>| self.tasks.iter().position(|known| known == task);
+        let places: Vec<Option<usize>> = tasks.iter().map(place).collect();
+        let label = |row: &LabelledScan, place: &Option<usize>| place.and_then(|at| row.labels[at]);
+        let pick = |row: &LabelledScan| LabelledScan {
+            labels: places.iter().map(|place| label(row, place)).collect(),
+            ..row.clone()
+        };
+        let missing = tasks.iter().zip(&places);
+        let missing = missing.filter(|(_, place)| place.is_none());
+        let missing = missing.map(|(task, _)| Arc::clone(task)).collect();
+        let set = Self {
+            source: Arc::clone(&self.source),
+            tasks: tasks.to_vec(),
+            rows: self.rows.iter().map(pick).collect(),
+        };
+        (set, missing)
+    }
+
     /// Scans of any part with at least one known label.
     #[must_use]
     pub fn labelled(&self) -> Vec<usize> {
