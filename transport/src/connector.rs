@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use certs::{Identity, Trust, server_name, tls};
 use protocol::Version;
-use quinn::Endpoint;
+use quinn::{Endpoint, EndpointConfig};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::time_provider::DefaultTimeProvider;
 use tokio::net::TcpStream;
@@ -59,10 +59,14 @@ impl Connector {
         let current = Mutex::new(Current::new(identity, &trust, &config)?);
         let any_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let any_v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-        let endpoint_v4 = quic::endpoint(socket::udp(any_v4, &config)?, None)?;
+        let endpoint_v4 = quic::endpoint(
+            socket::udp(any_v4, &config)?,
+            EndpointConfig::default(),
+            None,
+        )?;
         // A machine without IPv6 has no such socket.
         let endpoint_v6 = socket::udp(any_v6, &config)
-            .and_then(|socket| quic::endpoint(socket, None))
+            .and_then(|socket| quic::endpoint(socket, EndpointConfig::default(), None))
             .ok();
         let target = target.into();
         let udp_blocked_until = Mutex::new(None);

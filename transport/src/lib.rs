@@ -12,6 +12,7 @@ pub mod logging;
 mod pipe;
 mod probe;
 mod quic;
+mod reset;
 mod settings;
 mod socket;
 mod store;

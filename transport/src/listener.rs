@@ -19,7 +19,7 @@ use crate::link::{Handshake, Link, Path};
 use crate::pipe::Pipe;
 use crate::quic::{self, QuicPipe};
 use crate::tcp::{self, TcpPipe};
-use crate::{clock, socket};
+use crate::{clock, reset, socket};
 
 mod handshakes;
 
@@ -56,13 +56,14 @@ impl Listener {
         trust: Trust,
     ) -> Result<Self, SetupError> {
         config.check()?;
+        let endpoint_config = reset::endpoint_config(&identity);
         let current = Current {
             tls: Arc::new(tls_config(&identity, &trust)?),
             identity,
         };
         let (udp, tcp) = bind_both(address, &config).await?;
         let server = quic::server_config((*current.tls).clone(), &config)?;
-        let endpoint = quic::endpoint(udp, Some(server))?;
+        let endpoint = quic::endpoint(udp, endpoint_config, Some(server))?;
         let address = quic::local_addr(&endpoint)?;
         let (deliver, links) = mpsc::channel(ACCEPT_QUEUE);
         let current = watch::Sender::new(current);

@@ -121,17 +121,14 @@ pub(crate) fn handshake(
 /// An endpoint on `socket`; it accepts connections if `server` is given.
 pub(crate) fn endpoint(
     socket: UdpSocket,
+    config: EndpointConfig,
     server: Option<quinn::ServerConfig>,
 ) -> Result<Endpoint, SetupError> {
-    Endpoint::new(
-        EndpointConfig::default(),
-        server,
-        socket,
-        Arc::new(TokioRuntime),
-    )
-    .map_err(|source| SetupError::Socket {
-        what: "UDP endpoint".to_owned(),
-        source,
+    Endpoint::new(config, server, socket, Arc::new(TokioRuntime)).map_err(|source| {
+        SetupError::Socket {
+            what: "UDP endpoint".to_owned(),
+            source,
+        }
     })
 }
 

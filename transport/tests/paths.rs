@@ -11,7 +11,8 @@ use protocol::{Digest, Message, Role};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use transport::{
-    BlobStore, Config, ConnectError, Connector, Link, Path, PathChoice, receive_blob, send_blob,
+    BlobStore, Config, ConnectError, Connector, Link, LinkError, Path, PathChoice, receive_blob,
+    send_blob,
 };
 
 use crate::harness::relay::{Relay, Weather};
@@ -229,4 +230,30 @@ async fn a_site_whose_address_changes_stays_connected() {
         true,
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_hears_at_once_from_a_restarted_coordinator_that_its_connection_is_gone() {
+    let mut consortium = Consortium::found();
+    let identity = consortium.enroll("north", Role::Site);
+    let config = Config {
+        path: PathChoice::Quic,
+        heartbeat_seconds: 1,
+        idle_timeout_seconds: 3600,
+        ..Config::default()
+    };
+    let mut killed = consortium.listen(config.clone()).await;
+    let relay = Relay::start(killed.local_addr(), Weather::default());
+    let target = relay.address.to_string();
+    let connector = Connector::new(&target, config.clone(), identity, consortium.trust()).unwrap();
+    let (link, _accepted) = tokio::join!(connector.connect(), killed.accept());
+    let link = link.unwrap();
+    // A process that was killed says nothing; the next one has its key and none of its memory.
+    let mut restarted = consortium.listen(config).await;
+    relay.redirect(restarted.local_addr());
+    let ended = tokio::time::timeout(Duration::from_secs(60), link.ended());
+    let error = ended.await.expect("long before the connection is idle");
+    assert!(matches!(error, LinkError::Lost(_)), "{error}");
+    let (link, _accepted) = tokio::join!(connector.connect(), restarted.accept());
+    assert!(link.is_ok());
 }

@@ -25,6 +25,7 @@ pub(crate) struct Weather {
 /// Packets pass from whoever sends to its address, to the server, and back.
 pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
+    server: Arc<Mutex<SocketAddr>>,
     stop: Arc<AtomicBool>,
     move_clients: Arc<AtomicBool>,
 }
@@ -34,9 +35,11 @@ impl Relay {
         let inner = socket();
         let relay = Self {
             address: inner.local_addr().unwrap(),
+            server: Arc::new(Mutex::new(server)),
             stop: Arc::default(),
             move_clients: Arc::default(),
         };
+        let server = Arc::clone(&relay.server);
         let stop = Arc::clone(&relay.stop);
         let move_clients = Arc::clone(&relay.move_clients);
         let upward = line(weather, 1);
@@ -68,10 +71,16 @@ impl Relay {
                     });
                     outer
                 });
+                let server = *server.lock().unwrap();
                 upward.send(Arc::clone(outer), server, &buffer[..len]);
             }
         });
         relay
+    }
+
+    /// From now on, packets go to another server, which knows nothing of the first one's connections.
+    pub(crate) fn redirect(&self, server: SocketAddr) {
+        *self.server.lock().unwrap() = server;
     }
 
     /// From now on, clients appear at the server under new addresses.
