@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use kuva::backend::svg::SvgBackend;
-use kuva::plot::legend::LegendPosition;
+use kuva::plot::legend::{LegendEntry, LegendPosition, LegendShape};
 use kuva::plot::{LinePlot, ScatterPlot};
 use kuva::render::layout::Layout;
 use kuva::render::plots::Plot;
@@ -67,7 +67,7 @@ fn read(line: &str) -> anyhow::Result<Measured> {
 /// proportion looks so.
 fn draw(title: &str, of: &str, points: &BTreeMap<u64, [f64; 2]>) -> String {
     let series = [("seconds", "#0072B2"), ("processor seconds", "#D55E00")];
-    let mut plots = Vec::new();
+    let (mut plots, mut legend) = (Vec::new(), Vec::new());
     for (index, (name, color)) in series.into_iter().enumerate() {
         let points: Vec<(f64, f64)> = points
             .iter()
@@ -75,11 +75,16 @@ fn draw(title: &str, of: &str, points: &BTreeMap<u64, [f64; 2]>) -> String {
             .collect();
         let line = LinePlot::new()
             .with_data(points.iter().copied())
-            .with_color(color)
-            .with_legend(name);
+            .with_color(color);
         plots.push(Plot::Line(line));
         let marks = ScatterPlot::new().with_data(points).with_color(color);
         plots.push(Plot::Scatter(marks));
+        legend.push(LegendEntry {
+            label: name.to_owned(),
+            color: color.to_owned(),
+            shape: LegendShape::Line,
+            dasharray: None,
+        });
     }
     let most = |values: &mut dyn Iterator<Item = f64>| values.fold(1.0, f64::max);
     let right = most(&mut points.keys().map(|at| *at as f64));
@@ -87,9 +92,11 @@ fn draw(title: &str, of: &str, points: &BTreeMap<u64, [f64; 2]>) -> String {
     let layout = Layout::new((0.0, right), (0.0, top))
         .with_title(title)
         .with_x_label(of)
-        .with_y_label("a round")
+        .with_y_label("s a round")
+        .with_legend_entries(legend)
         .with_legend_position(LegendPosition::OutsideBottomColumns)
+        .with_legend_box(false)
         .with_width(420.0)
-        .with_height(300.0);
+        .with_height(330.0);
     SvgBackend::new().render_scene(&render_multiple(plots, layout))
 }
