@@ -199,7 +199,7 @@ impl Classifier {
 /// Histograms on the logit scale and the exact area, task by task.
 ///
 /// A patient counts once in each class: by the mean logit of the scans that have the disease, and by
-/// that of those without it. So cells are patients, and independent of each other.
+/// that of those without it. So cells are patients, and those of a class are independent.
 pub(super) fn report(
     set: &Labelled,
     scans: &[usize],
