@@ -85,7 +85,20 @@ pub enum JournalError {
 pub struct Journal {
     db: Connection,
     /// Held for the life of the process that serves; `None` for those that only look or launch.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
+}
+
+/// The directory, held until it is dropped.
+struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file would not do: a child that another thread is just starting holds a copy of
+    /// every descriptor until it runs its program, and with it the lock.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the directory stays locked until this process ends");
+        }
+    }
 }
 
 /// What a run was launched with.
@@ -146,7 +159,7 @@ impl Journal {
             TryLockError::Error(source) => io(source),
         })?;
         let mut journal = Self::open_shared(directory)?;
-        journal._lock = Some(lock);
+        journal._lock = Some(Lock(lock));
         Ok(journal)
     }
 

@@ -64,8 +64,11 @@ fn a_second_coordinator_on_the_directory_is_refused_until_the_first_ends() {
             .to_string()
             .starts_with("journal: another coordinator is running on ")
     );
+    // As a child of another thread would hold it that has not begun its program yet.
+    let copy = first._lock.as_ref().unwrap().0.try_clone().unwrap();
     drop(first);
     Journal::open(directory.path()).unwrap();
+    drop(copy);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use clap::ValueEnum;
-use site_client::train::Objective;
+use site_client::train::downstream::grid;
+use site_client::train::{Config, FinetuneConfig, Objective, Plan, Preset};
 
 /// Tasks of the few-shot curves: a common collection of blood, and a change of the whole brain.
 pub(crate) const SHOT_TASKS: [&str; 2] = ["SDH", "HCP"];
@@ -41,15 +42,78 @@ pub(crate) fn name(objective: Objective) -> &'static str {
     }
 }
 
+/// A search over settings of fine-tuning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sweep {
+    /// The study's: a few rates, for every start and subset anew.
+    Own,
+    /// The paper's, 144 combinations, for models from scratch (Methods): once per subset, with the
+    /// first seed. What it chooses is trained with every seed.
+    Published,
+}
+
+impl Sweep {
+    /// What the names of its combinations begin with.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Own => "sweep",
+            Self::Published => "grid",
+        }
+    }
+
+    /// The start that is swept for a start.
+    pub(crate) fn swept(self, start: Start) -> Start {
+        match self {
+            Self::Own => start,
+            Self::Published => Start { seed: 0, ..start },
+        }
+    }
+}
+
+/// The combinations of both sweeps.
+pub(crate) struct Sweeps {
+    own: Vec<FinetuneConfig>,
+    published: Vec<FinetuneConfig>,
+}
+
+impl Sweeps {
+    /// The sweep that the plan's configuration says, and the paper's, over its other settings.
+    pub(crate) fn new(plan: &Plan) -> anyhow::Result<Self> {
+        let published = Plan::new(Config {
+            sweep: Config::preset(Preset::Paper).sweep,
+            ..plan.config().clone()
+        })?;
+        Ok(Self {
+            own: grid(plan),
+            published: grid(&published),
+        })
+    }
+
+    /// The combinations of a sweep.
+    pub(crate) fn of(&self, sweep: Sweep) -> &[FinetuneConfig] {
+        match sweep {
+            Sweep::Own => &self.own,
+            Sweep::Published => &self.published,
+        }
+    }
+
+    /// The trials of a sweep from a start with a subset of the labels.
+    pub(crate) fn trials(&self, sweep: Sweep, start: Start, subset: u64) -> Vec<Job> {
+        (0..self.of(sweep).len())
+            .map(|index| Job::Trial(start, Way::Combination(sweep, index), subset))
+            .collect()
+    }
+}
+
 /// What is trained from a start with a subset of the labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// The paper's protocol at this size: low backbone rate, head rate a hundred times that.
     Paper,
-    /// One combination of the sweep, judged on validation alone.
-    Combination(usize),
-    /// The best combination of the sweep by validation AUC.
-    Tuned,
+    /// One combination of a sweep, judged on validation alone.
+    Combination(Sweep, usize),
+    /// The best combination of a sweep by validation AUC.
+    Tuned(Sweep),
     /// A linear probe of frozen features.
     Linear,
     /// An attentive probe of frozen features.
@@ -67,8 +131,9 @@ impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Paper => f.write_str("paper"),
-            Self::Combination(index) => write!(f, "sweep{index:03}"),
-            Self::Tuned => f.write_str("tuned"),
+            Self::Combination(sweep, index) => write!(f, "{}{index:03}", sweep.prefix()),
+            Self::Tuned(Sweep::Own) => f.write_str("tuned"),
+            Self::Tuned(Sweep::Published) => f.write_str("published"),
             Self::Linear => f.write_str("linear"),
             Self::Attentive => f.write_str("attentive"),
             Self::InSite(place) => write!(f, "insite-{}", super::cohorts::EXTERNAL[*place]),
@@ -103,6 +168,8 @@ pub(crate) enum Part {
     Paper,
     /// The same after each start's own sweep.
     Tuned,
+    /// Scratch after the paper's sweep of 144 combinations.
+    Published,
     /// Linear and attentive probes, of pre-trained and of random features.
     Probes,
     /// The in-site reference.
@@ -113,8 +180,8 @@ pub(crate) enum Part {
     Scaling,
 }
 
-/// The jobs of some parts, the most wanted first; `combinations` is the size of the sweep.
-pub(crate) fn jobs(parts: &[Part], seeds: u64, subsets: u64, combinations: usize) -> Vec<Job> {
+/// The jobs of some parts, the most wanted first.
+pub(crate) fn jobs(parts: &[Part], seeds: u64, subsets: u64, sweeps: &Sweeps) -> Vec<Job> {
     let asked = |part| parts.contains(&part);
     let percents = PERCENTS
         .into_iter()
@@ -154,8 +221,11 @@ pub(crate) fn jobs(parts: &[Part], seeds: u64, subsets: u64, combinations: usize
         add(&scratch, &[0, 1, 2].map(Way::InSite));
     }
     if asked(Part::Tuned) {
-        let mut sweep: Vec<Way> = (0..combinations).map(Way::Combination).collect();
-        sweep.push(Way::Tuned);
+        let combinations = 0..sweeps.of(Sweep::Own).len();
+        let mut sweep: Vec<Way> = combinations
+            .map(|index| Way::Combination(Sweep::Own, index))
+            .collect();
+        sweep.push(Way::Tuned(Sweep::Own));
         add(&main, &sweep);
     }
     if asked(Part::Shots) {
@@ -163,6 +233,16 @@ pub(crate) fn jobs(parts: &[Part], seeds: u64, subsets: u64, combinations: usize
         for task in 0..SHOT_TASKS.len() {
             let shots: Vec<Way> = (0..SHOTS.len()).map(|k| Way::Shots { task, k }).collect();
             add(&main, &shots);
+        }
+    }
+    if asked(Part::Published) {
+        for subset in 0..subsets {
+            jobs.extend(sweeps.trials(Sweep::Published, scratch[0], subset));
+            let chosen = Way::Tuned(Sweep::Published);
+            let trained = scratch
+                .iter()
+                .map(|start| Job::Trial(*start, chosen, subset));
+            jobs.extend(trained);
         }
     }
     jobs

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use site_client::device::DeviceChoice;
-use site_client::train::downstream::grid;
 use site_client::train::record::Stop;
 use site_client::train::{Config, Plan, Preset};
 
 use super::cohorts::{Cohorts, Scale};
-use super::jobs::{Job, Part, Way, jobs};
+use super::jobs::{Job, Part, Sweeps, Way, jobs};
 use super::trials::Study;
 
 /// What to do, and how large the study is.
@@ -59,7 +58,7 @@ struct Size {
     set: Vec<String>,
 }
 
-/// The sweep of this study: the paper's optimizer and the middle of its grid, with a rate above it
+/// The study's own sweep: the paper's optimizer and the middle of its grid, with a rate above it
 /// that a model of this size wants.
 const SWEEP: [&str; 4] = [
     "sweep.learning_rates=[3e-3, 1e-3, 1e-4]",
@@ -80,6 +79,7 @@ impl Settings {
             Part::InSite,
             Part::Shots,
             Part::Scaling,
+            Part::Published,
         ];
         if self.part.is_empty() {
             ALL
@@ -142,19 +142,19 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     let device = settings.device.parse::<DeviceChoice>()?.open()?;
     let cohorts = Cohorts::open(&settings.out.join("data"), &plan, &settings.size.scale)?;
     let size = &settings.size;
-    let combinations = grid(&plan).len();
     let study = Study {
         out: &settings.out,
+        sweeps: Sweeps::new(&plan)?,
         plan,
         cohorts,
         device,
         stop: stop.clone(),
     };
-    let jobs = jobs(settings.parts(), size.seeds, size.subsets, combinations);
+    let jobs = jobs(settings.parts(), size.seeds, size.subsets, &study.sweeps);
     let (mut left, mut failed) = (jobs.clone(), 0);
     while !stop.requested() {
         left.retain(|job| !study.done(job));
-        match next(&study, &left, combinations)? {
+        match next(&study, &left)? {
             Next::Job(job, _lock) => {
                 let started = Instant::now();
                 let outcome = study.do_job(&job);
@@ -189,10 +189,10 @@ enum Next {
 }
 
 /// The first job that can be done and that nobody holds.
-fn next(study: &Study<'_>, left: &[Job], combinations: usize) -> anyhow::Result<Next> {
+fn next(study: &Study<'_>, left: &[Job]) -> anyhow::Result<Next> {
     let mut held = false;
     for job in left {
-        if !needs(job, combinations)
+        if !needs(job, &study.sweeps)
             .iter()
             .all(|needed| study.done(needed))
         {
@@ -209,7 +209,7 @@ fn next(study: &Study<'_>, left: &[Job], combinations: usize) -> anyhow::Result<
 }
 
 /// The jobs that come before a job.
-fn needs(job: &Job, combinations: usize) -> Vec<Job> {
+fn needs(job: &Job, sweeps: &Sweeps) -> Vec<Job> {
     let Job::Trial(start, way, subset) = job else {
         return Vec::new();
     };
@@ -217,10 +217,8 @@ fn needs(job: &Job, combinations: usize) -> Vec<Job> {
     if start.pretrained.is_some() {
         needed.push(Job::Pretrain(*start));
     }
-    if *way == Way::Tuned {
-        let sweep =
-            (0..combinations).map(|index| Job::Trial(*start, Way::Combination(index), *subset));
-        needed.extend(sweep);
+    if let Way::Tuned(sweep) = way {
+        needed.extend(sweeps.trials(*sweep, sweep.swept(*start), *subset));
     }
     needed
 }

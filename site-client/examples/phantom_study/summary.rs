@@ -5,7 +5,7 @@ mod scores;
 use std::path::Path;
 
 use super::cohorts::EXTERNAL;
-use super::jobs::{SHOT_TASKS, SHOTS};
+use super::jobs::{SHOT_TASKS, SHOTS, Sweep};
 use scores::{Group, Row, Scores, difference};
 
 /// Prints the tables of what is there; a row without trials is left out.
@@ -21,7 +21,7 @@ pub(crate) fn print(out: &Path) -> anyhow::Result<()> {
 
 fn means(scores: &Scores) {
     println!("| start | protocol | trainings | internal | external |\n|---|---|---|---|---|");
-    for way in ["paper", "tuned", "linear", "attentive"] {
+    for way in ["paper", "tuned", "published", "linear", "attentive"] {
         for start in [
             "scratch", "mae-100", "dino-100", "mae-30", "mae-10", "dino-30", "dino-10",
         ] {
@@ -71,6 +71,11 @@ fn differences(scores: &Scores) {
         &scratch("tuned"),
         &scratch("paper"),
     );
+    line(
+        "scratch: tuned by the paper's sweep − tuned".into(),
+        &scratch("published"),
+        &scratch("tuned"),
+    );
     for start in ["mae-100", "dino-100"] {
         let (paper, tuned) = (row(start, "paper"), row(start, "tuned"));
         line(
@@ -82,6 +87,16 @@ fn differences(scores: &Scores) {
             format!("{start} paper-like − scratch tuned"),
             &paper,
             &scratch("tuned"),
+        );
+        line(
+            format!("{start} paper-like − scratch tuned by the paper's sweep"),
+            &paper,
+            &scratch("published"),
+        );
+        line(
+            format!("{start} tuned − scratch tuned by the paper's sweep"),
+            &tuned,
+            &scratch("published"),
         );
         line(
             format!("{start} − scratch, both tuned"),
@@ -155,17 +170,22 @@ fn few_shots(scores: &Scores) {
     }
 }
 
-/// How often each combination of the sweep was the best.
+/// How often each combination of a sweep was the best.
 fn chosen(scores: &Scores) {
     println!("\n| sweep's choice by validation | combinations, times chosen |\n|---|---|");
-    for start in ["scratch", "mae-100", "dino-100"] {
-        let counts = scores.chosen(start);
+    for (start, sweep) in [
+        ("scratch", Sweep::Own),
+        ("mae-100", Sweep::Own),
+        ("dino-100", Sweep::Own),
+        ("scratch", Sweep::Published),
+    ] {
+        let counts = scores.chosen(start, sweep);
         if !counts.is_empty() {
             let counts: Vec<String> = counts
                 .iter()
                 .map(|(index, count)| format!("{index}: {count}"))
                 .collect();
-            println!("| {start} | {} |", counts.join(", "));
+            println!("| {start}, {} | {} |", sweep.prefix(), counts.join(", "));
         }
     }
 }

@@ -10,19 +10,20 @@ use core_model::state::StateDict;
 use site_client::evaluate::{Part, Prediction, Predictions};
 use site_client::train::data::{Labelled, stream};
 use site_client::train::downstream::{
-    Draw, Finetuning, Protocol, Rule, Start as Weights, Trial, classify, fit, grid,
+    Draw, Finetuning, Protocol, Rule, Start as Weights, Trial, classify, fit,
 };
 use site_client::train::pretrain::{PretrainRun, backbone_of};
 use site_client::train::record::Stop;
 use site_client::train::{Config, FinetuneConfig, Plan};
 
 use super::cohorts::Cohorts;
-use super::jobs::{Job, SHOT_TASKS, SHOTS, Start, Way};
+use super::jobs::{Job, SHOT_TASKS, SHOTS, Start, Sweep, Sweeps, Way};
 
 /// What every job needs.
 pub(crate) struct Study<'a> {
     pub(crate) out: &'a Path,
     pub(crate) plan: Plan,
+    pub(crate) sweeps: Sweeps,
     pub(crate) cohorts: Cohorts,
     pub(crate) device: Device,
     pub(crate) stop: Stop,
@@ -110,12 +111,13 @@ impl Study<'_> {
         let external = self.cohorts.external();
         match way {
             Way::Paper => self.fine_tune(start, subset, None, external),
-            Way::Combination(index) => {
-                let validation = self.validate(start, subset, index)?;
+            Way::Combination(sweep, index) => {
+                let finetune = &self.sweeps.of(sweep)[index];
+                let validation = self.validate(start, subset, finetune.clone())?;
                 Ok((validation, Vec::new()))
             }
-            Way::Tuned => {
-                let best = self.best_combination(start, subset)?;
+            Way::Tuned(sweep) => {
+                let best = self.best_combination(sweep, start, subset)?;
                 self.fine_tune(start, subset, Some(best), external)
             }
             Way::Linear => self.probe(start, subset, Protocol::LinearProbe),
@@ -186,10 +188,9 @@ impl Study<'_> {
         Ok((trained.fit.validation_auc, trained.predictions))
     }
 
-    /// Validation AUC of one combination of the sweep; the test parts stay unseen.
-    fn validate(&self, start: Start, subset: u64, index: usize) -> anyhow::Result<f64> {
+    /// Validation AUC of one combination of a sweep; the test parts stay unseen.
+    fn validate(&self, start: Start, subset: u64, finetune: FinetuneConfig) -> anyhow::Result<f64> {
         let set = self.cohorts.subset(self.cohorts.internal(), subset)?;
-        let finetune = grid(&self.plan).swap_remove(index);
         let draw = Draw::balanced(&set, finetune.draws)?;
         let (epochs, steps) = (finetune.epochs, draw.steps(finetune.epochs, finetune.batch));
         let (plan, backbone) = (
@@ -207,16 +208,21 @@ impl Study<'_> {
         Ok(fitted.validation_auc)
     }
 
-    fn best_combination(&self, start: Start, subset: u64) -> anyhow::Result<FinetuneConfig> {
-        let mut best: Option<(f64, FinetuneConfig)> = None;
-        for (index, finetune) in grid(&self.plan).into_iter().enumerate() {
-            let job = Job::Trial(start, Way::Combination(index), subset);
-            let validation: f64 = fs::read_to_string(self.note(&job))?.parse()?;
-            if best.as_ref().is_none_or(|(kept, _)| validation > *kept) {
+    fn best_combination(
+        &self,
+        sweep: Sweep,
+        start: Start,
+        subset: u64,
+    ) -> anyhow::Result<FinetuneConfig> {
+        let mut best: Option<(f64, &FinetuneConfig)> = None;
+        let trials = self.sweeps.trials(sweep, sweep.swept(start), subset);
+        for (job, finetune) in trials.iter().zip(self.sweeps.of(sweep)) {
+            let validation: f64 = fs::read_to_string(self.note(job))?.parse()?;
+            if best.is_none_or(|(kept, _)| validation > kept) {
                 best = Some((validation, finetune));
             }
         }
-        Ok(best.context("an empty sweep")?.1)
+        Ok(best.context("an empty sweep")?.1.clone())
     }
 
     /// Every disease of the curves and every K, on features computed once.

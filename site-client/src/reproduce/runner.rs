@@ -103,15 +103,27 @@ pub fn run(
     Ok(())
 }
 
-/// Keeps a second study out of the folder.
+/// Keeps a second study out of the folder until it is dropped.
 ///
 /// A step holds the lock too, as its standard input: killing the study leaves its step running, and
 /// the next one must not begin while that still writes.
-fn lock(out: &Path) -> Result<File, ReproduceError> {
+struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file would not do: a child that another thread is just starting holds a copy of
+    /// every descriptor until it runs its program, and with it the lock.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the study's folder stays locked until this process ends");
+        }
+    }
+}
+
+fn lock(out: &Path) -> Result<Lock, ReproduceError> {
     let path = out.join("lock");
     let file = File::create(&path).map_err(at(&path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(ReproduceError::Locked {
             path: out.to_owned(),
         }),
@@ -124,12 +136,12 @@ fn execute(
     out: &Path,
     program: &Path,
     resume: bool,
-    lock: &File,
+    lock: &Lock,
 ) -> Result<(), ReproduceError> {
     let log = out.join(&step.name).join("output.log");
     let file = File::create(&log).map_err(at(&log))?;
     let copy = file.try_clone().map_err(at(&log))?;
-    let held = lock.try_clone().map_err(at(out))?;
+    let held = lock.0.try_clone().map_err(at(out))?;
     let mut command = Command::new(program);
     for argument in &step.arguments {
         command.arg(argument.replace("{out}", &out.to_string_lossy()));
@@ -272,8 +284,11 @@ mod tests {
         let held = lock(&out).unwrap();
         let error = run(&study(), &out, &program, |_, _| {}).unwrap_err();
         assert!(matches!(error, ReproduceError::Locked { .. }), "{error}");
+        // As a child of another thread would hold it that has not begun its program yet.
+        let copy = held.0.try_clone().unwrap();
         drop(held);
         run(&study(), &out, &program, |_, _| {}).unwrap();
+        drop(copy);
     }
 
     #[test]

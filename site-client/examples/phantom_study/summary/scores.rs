@@ -10,6 +10,7 @@ use site_client::evaluate::{Prediction, Predictions};
 use site_client::train::data::stream;
 
 use super::super::cohorts::EXTERNAL;
+use super::super::jobs::Sweep;
 
 /// Resamples of an interval.
 const RESAMPLES: u64 = 400;
@@ -56,8 +57,8 @@ struct Trial {
 /// All trials.
 pub(crate) struct Scores {
     trials: Vec<Trial>,
-    /// Validation AUC of the sweep's combinations by start, place and number.
-    sweep: BTreeMap<(String, (u64, u64)), BTreeMap<u64, f64>>,
+    /// Validation AUC of the combinations by start, sweep, place and number.
+    sweep: BTreeMap<(String, &'static str, (u64, u64)), BTreeMap<u64, f64>>,
 }
 
 /// The trials of one start and way, by seed and subset.
@@ -86,9 +87,12 @@ impl Scores {
                 continue;
             };
             let place = (seed.parse()?, subset.trim_start_matches('n').parse()?);
-            if let Some(index) = way.strip_prefix("sweep") {
+            let combination = [Sweep::Own, Sweep::Published]
+                .into_iter()
+                .find_map(|kind| Some((kind.prefix(), way.strip_prefix(kind.prefix())?)));
+            if let Some((kind, index)) = combination {
                 let validation: f64 = fs::read_to_string(&path)?.parse()?;
-                let key = (start.to_owned(), place);
+                let key = (start.to_owned(), kind, place);
                 let of_place: &mut BTreeMap<u64, f64> = sweep.entry(key).or_default();
                 of_place.insert(index.parse()?, validation);
             } else {
@@ -135,11 +139,11 @@ impl Scores {
         self.row(start, &format!("{way}-{task}-{k}"))
     }
 
-    /// How often each combination of the sweep was the best by validation.
-    pub(crate) fn chosen(&self, start: &str) -> BTreeMap<u64, usize> {
+    /// How often each combination of a sweep was the best by validation.
+    pub(crate) fn chosen(&self, start: &str, sweep: Sweep) -> BTreeMap<u64, usize> {
         let mut counts = BTreeMap::new();
-        for ((name, _), areas) in &self.sweep {
-            if name != start {
+        for ((name, prefix, _), areas) in &self.sweep {
+            if name != start || *prefix != sweep.prefix() {
                 continue;
             }
             // The first of equals, as the study chooses.
