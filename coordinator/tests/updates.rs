@@ -11,7 +11,7 @@ use certs::{Authority, Identity, PrivateKey, Request, Trust};
 use coordinator::aggregate::inspect;
 use coordinator::blobs::Blobs;
 use coordinator::journal::Journal;
-use coordinator::run::{Event, Phase, Report, TaskReport};
+use coordinator::run::{Dropped, Event, Phase, Report, TaskReport};
 use coordinator::service::{
     Coordinator, Initial, Network, Offer, Options, Side, blobs_path, export_model, launch, matrix,
     replay, verify,
@@ -363,4 +363,43 @@ fn a_plan_that_a_sites_policy_declines_is_shown_with_the_reason_until_it_joins()
     };
     scene.coordinator.message(NOW, &south, join.into()).unwrap();
     assert_eq!(shown(&scene, "south").1, None);
+}
+
+#[test]
+fn a_task_that_a_site_refuses_is_not_waited_for_and_its_reason_is_kept() {
+    let mut scene = Scene::new();
+    let [north, south] = SITES.map(|site| site.parse::<SiteId>().unwrap());
+    let reason = Reason::Policy {
+        rule: Text::lossy("round 1 begins at step 0, found 7"),
+    };
+    let mut refuse = |site: &SiteId, round| {
+        let rejection = Rejection {
+            subject: Subject::Task(scene.run.clone(), round),
+            reason: reason.clone(),
+        };
+        scene
+            .coordinator
+            .message(NOW, site, rejection.into())
+            .unwrap();
+        scene.coordinator.run().unwrap().phase().clone()
+    };
+    // Of a round that is over, or not begun.
+    assert!(matches!(refuse(&south, Round(2)), Phase::Training { .. }));
+    refuse(&south, Round(1));
+    // Nobody is at work any more, and the full rule has no round without them.
+    assert!(matches!(refuse(&north, Round(1)), Phase::Gathering { .. }));
+    let journal = Journal::open_shared(scene.folder.path()).unwrap();
+    let entries = journal.entries(&scene.run).unwrap();
+    let dropped: Vec<Event> = entries
+        .iter()
+        .map(|entry| entry.event(&scene.run).unwrap())
+        .filter(|event| matches!(event, Event::Dropped { .. }))
+        .collect();
+    let expected = [south, north].map(|site| Event::Dropped {
+        site,
+        reason: Dropped::Failed {
+            reason: reason.to_string(),
+        },
+    });
+    assert_eq!(dropped, expected);
 }

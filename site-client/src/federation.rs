@@ -22,7 +22,7 @@ pub use approval::{Approval, Approvals};
 pub use client::{ClientConfig, run};
 pub use egress::{EgressLog, EgressRow, Kind};
 pub use error::FederationError;
-pub use local::{CENTER, LocalTraining, first_checkpoint, site_seed};
+pub use local::{CENTER, LocalTraining, first_checkpoint, local_plan, site_seed};
 pub use policy::{Metrics, Policy, PolicyApproval, PolicyError};
 pub use round::{Finished, Started, finish, start};
 pub use session::{Action, Event, Ready, Session, State, Task, Working};

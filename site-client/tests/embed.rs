@@ -74,6 +74,36 @@ fn refusals_name_what_is_wrong() {
     );
 }
 
+#[test]
+fn a_plan_does_not_start_from_weights_of_other_heads() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    // The size of the preset `tiny`, whose heads are four; no tensor's shape shows them.
+    write(
+        "model.toml",
+        "[vit]\nimage = 24\nchannels = 3\npatch = 6\ndim = 48\ndepth = 3\nheads = 2\nmlp = 192\n\
+         qkv_bias = true\nregisters = 0\n",
+    );
+    write(
+        "plan.toml",
+        &format!(
+            "name = \"test\"\nobjective = \"mae\"\nmodel = \"vit\"\npreset = \"tiny\"\n\
+             initial = \"{}\"\nrounds = 1\n[cohort]\nrule = \"full\"\nsites = [\"a\"]\n\
+             [local]\nsteps = 1\nbatch_size = 2\n[schedule]\nlearning_rate = {{ peak = 1e-3 }}\n",
+            "0".repeat(64)
+        ),
+    );
+    let weights = ["init", "--seed", "7", "--out", "w.safetensors", "--model"];
+    command(folder.path(), &[&weights[..], &["model.toml"]].concat()).success();
+    let first = ["init", "--plan", "plan.toml", "--out", "first.safetensors"];
+    let from = [&first[..], &["--from", "w.safetensors"]].concat();
+    refused(
+        command(folder.path(), &from),
+        "model.heads: expected 4, found 2",
+    );
+    assert!(!folder.path().join("first.safetensors").exists());
+}
+
 fn init(folder: &Path) -> Assert {
     std::fs::write(folder.join("model.toml"), MODEL).unwrap();
     command(

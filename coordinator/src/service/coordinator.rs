@@ -166,19 +166,7 @@ impl Coordinator {
                 });
             }
             Message::Failed(failed) if self.is_in_round(&failed.run, failed.round) => {
-                let reason = Dropped::Failed {
-                    reason: failed.reason.to_string(),
-                };
-                // A failure of a task that is over concerns nobody.
-                let _ = self.submit(
-                    now,
-                    Event::Dropped {
-                        site: site.clone(),
-                        reason,
-                    },
-                    &[],
-                )?;
-                return Ok(());
+                return self.drop_failed(now, site, failed.reason.to_string());
             }
             Message::Status(status) if self.is_active(&status.run) => {
                 let progress = Progress {
@@ -204,10 +192,7 @@ impl Coordinator {
                 };
                 (Subject::Metrics(run, round), self.submit(now, event, &[])?)
             }
-            Message::Rejection(rejection) => {
-                self.declined(site, rejection);
-                return Ok(());
-            }
+            Message::Rejection(rejection) => return self.declined(now, site, rejection),
             _ => return Ok(()),
         };
         if let Err(reason) = outcome {
@@ -303,6 +288,20 @@ impl Coordinator {
         }
     }
 
+    /// Goes on without a site that will not finish its task.
+    pub(super) fn drop_failed(
+        &mut self,
+        now: Timestamp,
+        site: &SiteId,
+        reason: String,
+    ) -> Result<(), ServiceError> {
+        let site = site.clone();
+        let reason = Dropped::Failed { reason };
+        // A failure of a task that is over concerns nobody.
+        self.submit(now, Event::Dropped { site, reason }, &[])
+            .map(drop)
+    }
+
     pub(super) fn submit(
         &mut self,
         now: Timestamp,
@@ -357,7 +356,7 @@ impl Coordinator {
             .is_some_and(|active| active.launch.run == *run)
     }
 
-    fn is_in_round(&self, run: &RunId, round: Round) -> bool {
+    pub(super) fn is_in_round(&self, run: &RunId, round: Round) -> bool {
         self.is_active(run)
             && self
                 .active

@@ -36,7 +36,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (plan, backbone) = start(args.config.plan(&[])?, &args.from)?;
     let device = device(&plan)?;
-    let set = args.data.open(&plan)?;
+    // Nothing here is trained.
+    let set = args.data.open(&plan)?.readable(&[])?;
     let external = args.external.open(&plan, &set, &args.data)?;
     let test = set.part(Part::Test);
     let count = test.len().min(args.scans);

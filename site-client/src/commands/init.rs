@@ -9,8 +9,8 @@ use clap::ValueEnum;
 use protocol::Digest;
 use protocol::plan::Plan;
 use site_client::device::DeviceChoice;
-use site_client::federation::first_checkpoint;
-use site_client::train::pretrain::backbone_of;
+use site_client::federation::{first_checkpoint, local_plan};
+use site_client::train::pretrain::backbone_for;
 use site_client::weights::{self, HEADS, ModelSpec, Objective};
 
 /// Makes new weights from a seed; the same seed gives the same file on every machine.
@@ -88,7 +88,10 @@ fn for_plan(path: &Path, from: Option<&Path>, out: &Path) -> anyhow::Result<()> 
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let plan = Plan::parse(text.as_bytes())?;
     let device = DeviceChoice::Cpu.open()?;
-    let backbone = from.map(backbone_of).transpose()?;
+    let model = local_plan(plan.config(), plan.config().seed)?;
+    let backbone = from
+        .map(|weights| backbone_for(&model, weights).map(|(_, weights)| weights))
+        .transpose()?;
     let first = first_checkpoint(plan.config(), backbone.as_ref(), &device)?;
     let bytes = first.to_safetensors();
     let digest = Digest::of(&bytes);

@@ -20,9 +20,9 @@ use crate::train::{Objective, Plan};
 
 use classifying::report;
 use fault::failed;
-use recipe::{local_plan, task_names};
+use recipe::task_names;
 
-pub use recipe::{first_checkpoint, site_seed};
+pub use recipe::{first_checkpoint, local_plan, site_seed};
 
 /// Trains and evaluates on one site's own patients.
 pub struct LocalTraining {

@@ -54,11 +54,20 @@ struct Trial {
     cells: Vec<Cell>,
 }
 
+/// A sweep from one start with one subset.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Search {
+    start: String,
+    /// [`Sweep::prefix`].
+    sweep: &'static str,
+    place: (u64, u64),
+}
+
 /// All trials.
 pub(crate) struct Scores {
     trials: Vec<Trial>,
-    /// Validation AUC of the combinations by start, sweep, place and number.
-    sweep: BTreeMap<(String, &'static str, (u64, u64)), BTreeMap<u64, f64>>,
+    /// Validation AUC of the combinations of each search, by number.
+    searches: BTreeMap<Search, BTreeMap<u64, f64>>,
 }
 
 /// The trials of one start and way, by seed and subset.
@@ -72,7 +81,7 @@ impl Scores {
             .collect::<Result<Vec<_>, _>>()?;
         paths.retain(|path| path.extension().is_some_and(|end| end == "val"));
         paths.sort();
-        let (mut scores, mut sweep) = (Vec::new(), BTreeMap::new());
+        let (mut scores, mut searches) = (Vec::new(), BTreeMap::new());
         for path in paths {
             let name = path
                 .file_stem()
@@ -92,9 +101,13 @@ impl Scores {
                 .find_map(|kind| Some((kind.prefix(), way.strip_prefix(kind.prefix())?)));
             if let Some((kind, index)) = combination {
                 let validation: f64 = fs::read_to_string(&path)?.parse()?;
-                let key = (start.to_owned(), kind, place);
-                let of_place: &mut BTreeMap<u64, f64> = sweep.entry(key).or_default();
-                of_place.insert(index.parse()?, validation);
+                let search = Search {
+                    start: start.to_owned(),
+                    sweep: kind,
+                    place,
+                };
+                let areas: &mut BTreeMap<u64, f64> = searches.entry(search).or_default();
+                areas.insert(index.parse()?, validation);
             } else {
                 let table = path.with_extension("csv");
                 scores.push((start.to_owned(), way.to_owned(), place, table));
@@ -123,7 +136,7 @@ impl Scores {
             .map(read)
             .collect::<anyhow::Result<_>>()?;
         let trials = trials.into_iter().flatten().collect();
-        Ok(Self { trials, sweep })
+        Ok(Self { trials, searches })
     }
 
     pub(crate) fn row(&self, start: &str, way: &str) -> Row<'_> {
@@ -142,8 +155,8 @@ impl Scores {
     /// How often each combination of a sweep was the best by validation.
     pub(crate) fn chosen(&self, start: &str, sweep: Sweep) -> BTreeMap<u64, usize> {
         let mut counts = BTreeMap::new();
-        for ((name, prefix, _), areas) in &self.sweep {
-            if name != start || *prefix != sweep.prefix() {
+        for (search, areas) in &self.searches {
+            if search.start != start || search.sweep != sweep.prefix() {
                 continue;
             }
             // The first of equals, as the study chooses.

@@ -89,7 +89,10 @@ pub(super) fn task_names(config: &plan::Config) -> Result<Vec<Arc<str>>, TrainEr
 }
 
 /// The site's training plan: the preset with what the federation's plan says over it.
-pub(super) fn local_plan(config: &plan::Config, seed: u64) -> Result<Plan, TrainError> {
+///
+/// # Errors
+/// If the plan's architecture is not its preset's, or the preset cannot do what the plan asks.
+pub fn local_plan(config: &plan::Config, seed: u64) -> Result<Plan, TrainError> {
     let mut local = Config::preset(match config.preset {
         plan::Preset::Paper => Preset::Paper,
         plan::Preset::Repo => Preset::Repo,

@@ -16,12 +16,15 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Starts a new event file in `dir`; a resumed run adds a second file, which TensorBoard joins.
+    /// Starts a new event file in `dir` for the steps from `first` on.
+    ///
+    /// A resumed run adds a second file, which TensorBoard joins; what the first holds of later
+    /// steps, which are done again, TensorBoard drops.
     ///
     /// # Errors
     ///
     /// The folder or the file cannot be made.
-    pub fn create(dir: &Path) -> io::Result<Self> {
+    pub fn create(dir: &Path, first: u64) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let now = seconds();
         let name = format!("events.out.tfevents.{:.6}.fmct.{}", now, std::process::id());
@@ -29,6 +32,7 @@ impl EventFile {
             file: File::create(dir.join(name))?,
         };
         events.write(&version_event(now))?;
+        events.write(&start_event(now, first))?;
         Ok(events)
     }
 
@@ -68,6 +72,20 @@ fn version_event(wall_time: f64) -> Vec<u8> {
     let mut event = Vec::new();
     double(&mut event, 1, wall_time);
     bytes(&mut event, 3, b"brain.Event:2");
+    event
+}
+
+/// A session that starts at `step`.
+fn start_event(wall_time: f64, step: u64) -> Vec<u8> {
+    const START: u64 = 1;
+    let mut session = Vec::new();
+    key(&mut session, 1, 0);
+    varint(&mut session, START);
+    let mut event = Vec::new();
+    double(&mut event, 1, wall_time);
+    key(&mut event, 2, 0);
+    varint(&mut event, step);
+    bytes(&mut event, 7, &session);
     event
 }
 
@@ -154,6 +172,13 @@ mod tests {
             &[0x15, 0, 0, 0, 0x40],                // simple_value = 2.0 } }
         ];
         assert_eq!(event, expected.concat());
+        let event = start_event(1.0, 5);
+        let expected: &[&[u8]] = &[
+            &[0x09, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f], // wall_time = 1.0
+            &[0x10, 5],                            // step = 5
+            &[0x3a, 2, 0x08, 1],                   // session_log { status = START }
+        ];
+        assert_eq!(event, expected.concat());
     }
 
     #[test]
@@ -164,7 +189,7 @@ mod tests {
         assert_eq!(framed[12..15], *b"abc");
 
         let dir = tempfile::tempdir().unwrap();
-        let mut events = EventFile::create(dir.path()).unwrap();
+        let mut events = EventFile::create(dir.path(), 1).unwrap();
         events.scalars(1, &[("loss", 0.5), ("rate", 3.0)]).unwrap();
         let file = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap();
         assert!(

@@ -31,7 +31,7 @@ impl Progress {
     /// Progress from step `first` to `total`, recorded in `dir` if one is given.
     ///
     /// What the folder's log holds of later steps is cut off: they are done again. So is a line that
-    /// a kill has torn.
+    /// a kill has torn. TensorBoard is told to drop the same steps.
     ///
     /// # Errors
     ///
@@ -143,7 +143,7 @@ impl Sinks {
         let log = OpenOptions::new().create(true).append(true).open(path)?;
         Ok(Self {
             log,
-            events: EventFile::create(&dir.join("tensorboard"))?,
+            events: EventFile::create(&dir.join("tensorboard"), first + 1)?,
         })
     }
 
