@@ -47,8 +47,8 @@ pub(crate) fn name(objective: Objective) -> &'static str {
 pub(crate) enum Sweep {
     /// The study's: a few rates, for every start and subset anew.
     Own,
-    /// The paper's, 144 combinations, for models from scratch (Methods): once per subset, with the
-    /// first seed. What it chooses is trained with every seed.
+    /// The paper's, 144 combinations, for models from scratch (Methods): once, with the first seed
+    /// and the first subset. What it chooses is trained with every seed and every subset.
     Published,
 }
 
@@ -61,11 +61,11 @@ impl Sweep {
         }
     }
 
-    /// The start that is swept for a start.
-    pub(crate) fn swept(self, start: Start) -> Start {
+    /// The start and the subset that are swept for a start and a subset.
+    fn swept(self, start: Start, subset: u64) -> (Start, u64) {
         match self {
-            Self::Own => start,
-            Self::Published => Start { seed: 0, ..start },
+            Self::Own => (start, subset),
+            Self::Published => (Start { seed: 0, ..start }, 0),
         }
     }
 }
@@ -97,8 +97,9 @@ impl Sweeps {
         }
     }
 
-    /// The trials of a sweep from a start with a subset of the labels.
+    /// The trials that choose for a start and a subset of the labels.
     pub(crate) fn trials(&self, sweep: Sweep, start: Start, subset: u64) -> Vec<Job> {
+        let (start, subset) = sweep.swept(start, subset);
         (0..self.of(sweep).len())
             .map(|index| Job::Trial(start, Way::Combination(sweep, index), subset))
             .collect()
@@ -236,8 +237,8 @@ pub(crate) fn jobs(parts: &[Part], seeds: u64, subsets: u64, sweeps: &Sweeps) ->
         }
     }
     if asked(Part::Published) {
+        jobs.extend(sweeps.trials(Sweep::Published, scratch[0], 0));
         for subset in 0..subsets {
-            jobs.extend(sweeps.trials(Sweep::Published, scratch[0], subset));
             let chosen = Way::Tuned(Sweep::Published);
             let trained = scratch
                 .iter()

@@ -218,7 +218,7 @@ fn needs(job: &Job, sweeps: &Sweeps) -> Vec<Job> {
         needed.push(Job::Pretrain(*start));
     }
     if let Way::Tuned(sweep) = way {
-        needed.extend(sweeps.trials(*sweep, sweep.swept(*start), *subset));
+        needed.extend(sweeps.trials(*sweep, *start, *subset));
     }
     needed
 }

@@ -215,7 +215,7 @@ impl Study<'_> {
         subset: u64,
     ) -> anyhow::Result<FinetuneConfig> {
         let mut best: Option<(f64, &FinetuneConfig)> = None;
-        let trials = self.sweeps.trials(sweep, sweep.swept(start), subset);
+        let trials = self.sweeps.trials(sweep, start, subset);
         for (job, finetune) in trials.iter().zip(self.sweeps.of(sweep)) {
             let validation: f64 = fs::read_to_string(self.note(job))?.parse()?;
             if best.is_none_or(|(kept, _)| validation > kept) {
