@@ -22,7 +22,8 @@ pub struct Config {
     pub connection_window_mib: u32,
     /// Data one QUIC connection may hold unacknowledged.
     pub send_window_mib: u32,
-    /// Chunks of 1 MiB under way at once on a connection.
+    /// Chunks of 1 MiB under way at once on a connection: what this end takes, and over TCP also the
+    /// most that it sends. The two ends may differ.
     pub chunks_in_flight: u32,
     /// Congestion control of QUIC.
     pub congestion: Congestion,
@@ -30,8 +31,8 @@ pub struct Config {
     pub segmentation_offload: bool,
     /// Coordinator: connections at once; more are turned away.
     pub max_connections: u32,
-    /// Coordinator: handshakes at once. Above half of it, QUIC peers must first prove their
-    /// address (stateless retry).
+    /// Coordinator: handshakes at once. From a quarter of it on, QUIC peers must first prove their
+    /// address (stateless retry); no IPv4 address and no IPv6 /64 takes more than a quarter.
     pub max_handshakes: u32,
     /// Site: which path to take.
     pub path: PathChoice,
@@ -43,7 +44,8 @@ pub struct Config {
     pub proxy: Option<String>,
     /// Site: first step of the growing, random pause between connections.
     pub reconnect_base_seconds: f64,
-    /// Site: longest pause between connections.
+    /// Site: longest pause between connections. A connection that lasted as long lets the pauses
+    /// begin anew.
     pub reconnect_cap_seconds: f64,
 }
 

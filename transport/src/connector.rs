@@ -1,7 +1,7 @@
 //! A site's end: finds a path to the coordinator, and keeps finding one.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use certs::{Identity, Trust, server_name, tls};
@@ -13,14 +13,17 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::backoff::Backoff;
 use crate::config::{Config, PathChoice};
 use crate::error::{ConnectError, SetupError};
 use crate::link::{Handshake, Link, Path};
-use crate::pipe::Pipe;
+use crate::pipe::{Ending, Pipe};
 use crate::quic::{self, QuicPipe};
 use crate::tcp::{self, TcpPipe, proxy};
 use crate::{clock, socket};
+
+mod pace;
+
+use pace::{Pace, Rest};
 
 /// Makes links to one coordinator.
 #[derive(Debug)]
@@ -34,6 +37,10 @@ pub struct Connector {
     endpoint_v6: Option<Endpoint>,
     /// Until when UDP is not tried.
     udp_blocked_until: Mutex<Option<Instant>>,
+    pace: Mutex<Pace>,
+    /// The last link of [`connect_until_done`](Self::connect_until_done): when it was made, and
+    /// its end.
+    last: Mutex<Option<(Instant, Ending)>>,
 }
 
 /// The certificate shown to the coordinator.
@@ -69,7 +76,11 @@ impl Connector {
             .and_then(|socket| quic::endpoint(socket, EndpointConfig::default(), None))
             .ok();
         let target = target.into();
-        let udp_blocked_until = Mutex::new(None);
+        let seconds = Duration::from_secs_f64;
+        let pace = Pace::new(
+            seconds(config.reconnect_base_seconds),
+            seconds(config.reconnect_cap_seconds),
+        );
         Ok(Self {
             target,
             config,
@@ -77,7 +88,9 @@ impl Connector {
             current,
             endpoint_v4,
             endpoint_v6,
-            udp_blocked_until,
+            udp_blocked_until: Mutex::default(),
+            pace: Mutex::new(pace),
+            last: Mutex::default(),
         })
     }
 
@@ -91,11 +104,10 @@ impl Connector {
             PathChoice::Tcp => self.connect_tcp().await,
             PathChoice::Auto if self.is_udp_blocked() => self.connect_tcp().await,
             PathChoice::Auto => match self.connect_quic(self.config.fallback_after()).await {
-                // Silence: something on the way drops UDP.
-                Err(error @ ConnectError::TimedOut { .. }) => {
+                Err(error) if self.may_do_without_udp(&error) => {
                     tracing::info!(%error, "trying TCP");
                     let link = self.connect_tcp().await?;
-                    *self.blocked() = Some(Instant::now() + self.config.udp_retry());
+                    *lock(&self.udp_blocked_until) = Some(Instant::now() + self.config.udp_retry());
                     Ok(link)
                 }
                 result => result,
@@ -104,15 +116,33 @@ impl Connector {
     }
 
     /// Tries for ever, with growing random pauses. Every failure is logged.
+    ///
+    /// A link that it made before and that ended soon counts as a failure; what is soon, and what
+    /// follows a link that was superseded, is in `docs/TRANSPORT.md`.
     pub async fn connect_until_done(&self) -> Link {
-        let seconds = Duration::from_secs_f64;
-        let base = seconds(self.config.reconnect_base_seconds);
-        let mut backoff = Backoff::new(base, seconds(self.config.reconnect_cap_seconds));
+        let Rest {
+            pause,
+            is_superseded,
+        } = self.rest();
+        let retry_in_seconds = pause.as_secs_f64();
+        if is_superseded {
+            tracing::warn!(
+                retry_in_seconds,
+                "superseded: another process connected with this site's identity: a second `run`, \
+                 `doctor`, or a copy of its directory"
+            );
+        } else if !pause.is_zero() {
+            tracing::info!(retry_in_seconds, "the last connection did not last");
+        }
+        tokio::time::sleep(pause).await;
         loop {
             match self.connect().await {
-                Ok(link) => return link,
+                Ok(link) => {
+                    *lock(&self.last) = Some((Instant::now(), link.ending()));
+                    return link;
+                }
                 Err(error) => {
-                    let pause = backoff.next(rand::random());
+                    let pause = lock(&self.pace).after_failure(rand::random());
                     let retry_in_seconds = pause.as_secs_f64();
                     tracing::warn!(%error, retry_in_seconds, "no connection to the coordinator");
                     tokio::time::sleep(pause).await;
@@ -121,14 +151,50 @@ impl Connector {
         }
     }
 
+    /// A TCP connection to the coordinator, through the proxy if there is one, before any TLS: for
+    /// looking at who answers.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn open_tcp(&self) -> Result<TcpStream, ConnectError> {
+        let patience = self.config.handshake_timeout();
+        timeout(patience, self.dial_tcp())
+            .await
+            .map_err(|_| timed_out(TCP, patience))?
+    }
+
     /// Shows a renewed certificate from the next connection on.
     ///
     /// # Errors
     /// If the identity cannot be used.
     pub fn set_identity(&self, identity: Arc<Identity>) -> Result<(), SetupError> {
         let current = Current::new(identity, &self.trust, &self.config)?;
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
+        *lock(&self.current) = current;
         Ok(())
+    }
+
+    /// What comes before the first try after the last link.
+    fn rest(&self) -> Rest {
+        let last = lock(&self.last).clone();
+        let Some((start, ending)) = last else {
+            return Rest {
+                pause: Duration::ZERO,
+                is_superseded: false,
+            };
+        };
+        let (end, now) = (ending.get(), Instant::now());
+        lock(&self.pace).after_link(start, end.as_ref(), now, rand::random())
+    }
+
+    /// Whether TCP may work where UDP failed like this.
+    fn may_do_without_udp(&self, error: &ConnectError) -> bool {
+        match error {
+            // Silence: something on the way drops UDP.
+            ConnectError::TimedOut { .. } => true,
+            // A proxy resolves the name itself, where the hospital's own names are all there are.
+            ConnectError::Resolve { .. } => self.config.proxy.is_some(),
+            _ => false,
+        }
     }
 
     async fn connect_quic(&self, patience: Duration) -> Result<Link, ConnectError> {
@@ -145,10 +211,7 @@ impl Connector {
                 .connect_with(current.quic, address, &name)
                 .map_err(|error| failed(error.to_string()))?;
             let connection = connection.await.map_err(|error| match error {
-                quinn::ConnectionError::TimedOut => ConnectError::TimedOut {
-                    path: UDP,
-                    seconds: patience.as_secs(),
-                },
+                quinn::ConnectionError::TimedOut => timed_out(UDP, patience),
                 error => failed(error.to_string()),
             })?;
             let (version, chain) = quic::handshake(&connection);
@@ -166,11 +229,9 @@ impl Connector {
                 .map_err(|error| failed(error.to_string()))?;
             Ok(link)
         };
-        let timed_out = |_| ConnectError::TimedOut {
-            path: UDP,
-            seconds: patience.as_secs(),
-        };
-        timeout(patience, attempt).await.map_err(timed_out)?
+        timeout(patience, attempt)
+            .await
+            .map_err(|_| timed_out(UDP, patience))?
     }
 
     async fn connect_tcp(&self) -> Result<Link, ConnectError> {
@@ -178,11 +239,7 @@ impl Connector {
         let patience = self.config.handshake_timeout();
         let current = self.current();
         let attempt = async {
-            let mut stream = self.open_tcp().await?;
-            socket::tune_tcp(&stream, &self.config).map_err(|error| failed(error.to_string()))?;
-            if self.config.proxy.is_some() {
-                proxy::connect(&mut stream, &self.target).await?;
-            }
+            let stream = self.dial_tcp().await?;
             let name = server_name(self.trust.consortium().id());
             let name = ServerName::try_from(name).map_err(|error| failed(error.to_string()))?;
             let connecting = TlsConnector::from(current.tls).connect(name, stream);
@@ -199,22 +256,24 @@ impl Connector {
                 .map_err(|error| failed(error.to_string()))?;
             Ok(link)
         };
-        let timed_out = |_| ConnectError::TimedOut {
-            path: TCP,
-            seconds: patience.as_secs(),
-        };
-        timeout(patience, attempt).await.map_err(timed_out)?
+        timeout(patience, attempt)
+            .await
+            .map_err(|_| timed_out(TCP, patience))?
     }
 
-    async fn open_tcp(&self) -> Result<TcpStream, ConnectError> {
+    async fn dial_tcp(&self) -> Result<TcpStream, ConnectError> {
+        let failed = |error: std::io::Error| ConnectError::Failed {
+            path: TCP,
+            reason: error.to_string(),
+        };
         let host = self.config.proxy.as_ref().unwrap_or(&self.target);
         let address = self.resolve(host).await?;
-        TcpStream::connect(address)
-            .await
-            .map_err(|error| ConnectError::Failed {
-                path: TCP,
-                reason: error.to_string(),
-            })
+        let mut stream = TcpStream::connect(address).await.map_err(failed)?;
+        socket::tune_tcp(&stream, &self.config).map_err(failed)?;
+        if self.config.proxy.is_some() {
+            proxy::connect(&mut stream, &self.target).await?;
+        }
+        Ok(stream)
     }
 
     /// The first address of a name, IPv4 before IPv6 where there is no IPv6 socket.
@@ -252,20 +311,11 @@ impl Connector {
     }
 
     fn current(&self) -> Current {
-        self.current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn blocked(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.udp_blocked_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.current).clone()
     }
 
     fn is_udp_blocked(&self) -> bool {
-        self.blocked().is_some_and(|until| Instant::now() < until)
+        lock(&self.udp_blocked_until).is_some_and(|until| Instant::now() < until)
     }
 }
 
@@ -280,6 +330,15 @@ impl Current {
             quic,
         })
     }
+}
+
+fn timed_out(path: &'static str, patience: Duration) -> ConnectError {
+    let seconds = patience.as_secs();
+    ConnectError::TimedOut { path, seconds }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const UDP: &str = "UDP";

@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use crate::config::Config;
 use crate::error::{LinkError, TransferError};
 use crate::pipe::{Chunk, Ending, Heard, Inbox, Pipe};
+use crate::tcp::INITIAL_CREDIT;
 use pulse::Pulse;
 use router::Router;
 
@@ -97,7 +98,7 @@ impl Link {
         // Over QUIC, chunks wait in the connection's window; over TCP, here.
         let chunks_len = match handshake.path {
             Path::Quic => QUIC_CHUNKS,
-            Path::Tcp => config.chunks_in_flight as usize,
+            Path::Tcp => config.chunks_in_flight.max(INITIAL_CREDIT) as usize,
         };
         let (chunks, chunks_arriving) = mpsc::channel(chunks_len);
         let (ending, heard) = (Ending::new(), Heard::new());
@@ -241,6 +242,11 @@ impl Link {
     /// Why it has ended, if it has.
     pub(crate) fn end(&self) -> Option<LinkError> {
         self.0.ending.get()
+    }
+
+    /// Tells the link's end without keeping the link.
+    pub(crate) fn ending(&self) -> Ending {
+        self.0.ending.clone()
     }
 
     /// Waits until the peer was heard, and so has let us in.

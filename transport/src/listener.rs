@@ -192,7 +192,7 @@ async fn accept_quic(endpoint: Endpoint, gate: Gate) {
     while let Some(incoming) = endpoint.accept().await {
         let is_proven = incoming.remote_address_validated();
         // Under load a peer must first show that it can receive at its address.
-        if handshakes.are_half_taken() && incoming.may_retry() && !is_proven {
+        if handshakes.are_for_proven() && incoming.may_retry() && !is_proven {
             let _ = incoming.retry();
             continue;
         }

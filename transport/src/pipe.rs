@@ -104,7 +104,7 @@ impl Pipe {
     pub(crate) fn took_chunk(&self) {
         match self {
             Self::Quic(_) => {} // QUIC counts streams itself.
-            Self::Tcp(pipe) => pipe.grant_chunk(),
+            Self::Tcp(pipe) => pipe.took_chunk(),
         }
     }
 

@@ -10,12 +10,16 @@ use protocol::transfer::ChunkHeader;
 use protocol::{CloseCode, Version};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use crate::error::LinkError;
 use crate::pipe::{CONTROL_QUEUE, Chunk, Control, Ending, Inbox};
 
+mod credit;
 pub(crate) mod proxy;
+
+pub(crate) use credit::INITIAL_CREDIT;
+use credit::{Credit, Grants};
 
 /// One TLS connection.
 #[derive(Debug)]
@@ -23,39 +27,37 @@ pub(crate) struct TcpPipe {
     pub(crate) control: mpsc::Sender<Control>,
     pub(crate) ending: Ending,
     bulk: mpsc::Sender<(ChunkHeader, Bytes)>,
-    /// Chunks that the peer will still take.
-    credit: Arc<Semaphore>,
-    /// Chunks that the peer takes when it holds none.
-    window: u32,
-    /// Chunks that the peer may be told to send.
-    grants: mpsc::UnboundedSender<()>,
+    credit: Arc<Credit>,
+    /// Told of each chunk that was taken.
+    taken: mpsc::UnboundedSender<()>,
 }
 
 impl TcpPipe {
-    /// Starts the tasks that move bytes. Both ends allow `window` chunks in flight.
+    /// Starts the tasks that move bytes. This end wants `window` chunks in flight, each way; its
+    /// inbox has room for as many, and for the [`INITIAL_CREDIT`].
     pub(crate) fn start<S>(stream: S, window: u32, inbox: Inbox) -> Self
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
         let (control, frames) = mpsc::channel(CONTROL_QUEUE);
         let (bulk, chunks) = mpsc::channel(1);
-        let (grants, granted) = mpsc::unbounded_channel();
-        let credit = Arc::new(Semaphore::new(window as usize));
+        let (taken, took) = mpsc::unbounded_channel();
+        let credit = Arc::new(Credit::new(window));
         let ending = inbox.ending.clone();
         let (inward, outward) = tokio::io::split(stream);
         let writer = Writer {
             stream: outward,
             buffer: Vec::new(),
+            grants: Grants::new(window),
         };
-        tokio::spawn(write(writer, frames, chunks, granted, ending.clone()));
+        tokio::spawn(write(writer, frames, chunks, took, ending.clone()));
         tokio::spawn(read(inward, Arc::clone(&credit), inbox));
         Self {
             control,
             ending,
             bulk,
             credit,
-            window,
-            grants,
+            taken,
         }
     }
 
@@ -64,29 +66,31 @@ impl TcpPipe {
         header: ChunkHeader,
         bytes: Bytes,
     ) -> Result<(), LinkError> {
-        let permit = tokio::select! {
-            permit = self.credit.acquire() => permit,
+        let right = tokio::select! {
+            right = self.credit.right() => right,
             error = self.ending.wait() => return Err(error),
         };
-        if let Ok(permit) = permit {
-            permit.forget();
+        // A send that is given up while it waits spends nothing.
+        let Ok(place) = self.bulk.reserve().await else {
+            return Err(self.ending.wait().await);
+        };
+        if let Some(right) = right {
+            right.spend();
         }
-        match self.bulk.send((header, bytes)).await {
-            Ok(()) => Ok(()),
-            Err(_) => Err(self.ending.wait().await),
-        }
+        place.send((header, bytes));
+        Ok(())
     }
 
-    /// Waits until the peer took every chunk sent so far: then all credit is back.
+    /// Waits until the peer took every chunk sent so far.
     pub(crate) async fn settle(&self) -> Result<(), LinkError> {
         tokio::select! {
-            _ = self.credit.acquire_many(self.window) => Ok(()),
+            () = self.credit.settled() => Ok(()),
             error = self.ending.wait() => Err(error),
         }
     }
 
-    pub(crate) fn grant_chunk(&self) {
-        let _ = self.grants.send(());
+    pub(crate) fn took_chunk(&self) {
+        let _ = self.taken.send(());
     }
 }
 
@@ -109,7 +113,7 @@ async fn write<S: AsyncWrite + Unpin>(
     mut writer: Writer<S>,
     mut frames: mpsc::Receiver<Control>,
     mut chunks: mpsc::Receiver<(ChunkHeader, Bytes)>,
-    mut grants: mpsc::UnboundedReceiver<()>,
+    mut taken: mpsc::UnboundedReceiver<()>,
     ending: Ending,
 ) {
     let pump = async {
@@ -118,7 +122,7 @@ async fn write<S: AsyncWrite + Unpin>(
             let next = tokio::select! {
                 biased;
                 Some(control) = frames.recv() => Next::Control(control),
-                Some(()) = grants.recv() => Next::Grant,
+                Some(()) = taken.recv() => Next::Grant,
                 () = std::future::ready(()), if under_way.is_some() => Next::Piece,
                 Some((header, bytes)) = chunks.recv(), if under_way.is_none() => {
                     writer.put(Record::Bulk(&header.encode()));
@@ -138,7 +142,10 @@ async fn write<S: AsyncWrite + Unpin>(
                     let _ = done.send(());
                     continue;
                 }
-                Next::Grant => writer.put(Record::Credit(1)),
+                Next::Grant => {
+                    let more = writer.grants.took();
+                    writer.put(Record::Credit(more));
+                }
                 Next::Piece => {
                     if let Some(bytes) = &mut under_way {
                         writer.put(Record::Bulk(&bytes.split_to(bytes.len().min(PIECE_LEN))));
@@ -179,6 +186,7 @@ enum Next {
 struct Writer<S> {
     stream: S,
     buffer: Vec<u8>,
+    grants: Grants,
 }
 
 impl<S: AsyncWrite + Unpin> Writer<S> {
@@ -193,7 +201,7 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
     }
 }
 
-async fn read<S: AsyncRead + Unpin>(mut stream: S, credit: Arc<Semaphore>, inbox: Inbox) {
+async fn read<S: AsyncRead + Unpin>(mut stream: S, credit: Arc<Credit>, inbox: Inbox) {
     let ending = inbox.ending.clone();
     let pump = async {
         let mut state = Reader::default();
@@ -231,7 +239,7 @@ struct Reader {
 
 impl Reader {
     /// Acts on every record that is whole.
-    async fn drain(&mut self, credit: &Semaphore, inbox: &Inbox) -> Result<(), LinkError> {
+    async fn drain(&mut self, credit: &Credit, inbox: &Inbox) -> Result<(), LinkError> {
         while let Some(record) = self.records.poll().map_err(malformed)? {
             match record {
                 Record::Control(bytes) => {
@@ -256,12 +264,7 @@ impl Reader {
                             .map_err(|_| malformed("chunk not granted"))?;
                     }
                 }
-                Record::Credit(chunks) => {
-                    if credit.available_permits() + usize::from(chunks) > MAX_CREDIT {
-                        return Err(malformed("too much credit"));
-                    }
-                    credit.add_permits(usize::from(chunks));
-                }
+                Record::Credit(chunks) => credit.granted(chunks).map_err(malformed)?,
                 Record::Close(code) => {
                     return Err(CloseCode::from_number(code.into()).map_or_else(
                         || LinkError::Lost(format!("closed by peer with code {code}")),
@@ -283,7 +286,61 @@ fn malformed(error: impl std::fmt::Display) -> LinkError {
 const PIECE_LEN: usize = 32 << 10;
 /// Bytes read at once.
 const READ_LEN: usize = 128 << 10;
-/// More credit than any window.
-const MAX_CREDIT: usize = 255;
 /// Longest wait for the close code to leave.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use protocol::Digest;
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::pipe::Heard;
+
+    fn start(stream: tokio::io::DuplexStream, window: u32) -> (TcpPipe, mpsc::Receiver<Chunk>) {
+        let (control, _) = mpsc::channel(1);
+        let (chunks, arriving) = mpsc::channel(window.max(INITIAL_CREDIT) as usize);
+        let inbox = Inbox {
+            control,
+            chunks,
+            heard: Heard::new(),
+            ending: Ending::new(),
+        };
+        (TcpPipe::start(stream, window, inbox), arriving)
+    }
+
+    #[tokio::test]
+    async fn ends_with_different_windows_take_each_others_chunks() {
+        const CHUNKS: u32 = 200;
+        for (ours, theirs) in [(3, 40), (40, 3), (255, 1), (1, 255)] {
+            // Many small chunks come in one read: the receiver takes none of them in between.
+            let (near, far) = duplex(64 << 10);
+            let (sender, _arriving) = start(near, ours);
+            let (receiver, mut arriving) = start(far, theirs);
+            let send = async {
+                for chunk in 0..CHUNKS {
+                    let header = ChunkHeader {
+                        blob: Digest::of(b"any"),
+                        chunk: chunk.into(),
+                        len: 1,
+                    };
+                    sender.send_chunk(header, Bytes::from_static(b"x")).await?;
+                }
+                sender.settle().await
+            };
+            let take = async {
+                // Until the first is taken, the sender sends all that it may.
+                for _ in 0..10 * CHUNKS {
+                    tokio::task::yield_now().await;
+                }
+                for _ in 0..CHUNKS {
+                    if arriving.recv().await.is_some() {
+                        receiver.took_chunk();
+                    }
+                }
+            };
+            let (sent, ()) = tokio::join!(send, take);
+            assert_eq!((sent, receiver.ending.get()), (Ok(()), None));
+        }
+    }
+}

@@ -5,7 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -229,19 +229,70 @@ fn crowd(scene: &Scene, attempts: Range<usize>) -> JoinSet<()> {
     crowd
 }
 
-/// The first packets of a QUIC client that says no more.
-fn first_flight(config: quinn::ClientConfig, address: SocketAddr, name: &str) -> Vec<Vec<u8>> {
-    let settings = Arc::new(quinn_proto::EndpointConfig::default());
-    let mut endpoint = quinn_proto::Endpoint::new(settings, None, true, None);
-    let now = Instant::now();
-    let (_, mut connection) = endpoint.connect(now, config, address, name).unwrap();
-    let mut flight = Vec::new();
-    let mut packet = Vec::new();
-    while let Some(transmit) = connection.poll_transmit(now, 1, &mut packet) {
-        flight.push(packet[..transmit.size].to_vec());
-        packet.clear();
+/// A QUIC client that says no more than its first packets, and those that prove its address.
+struct Mute {
+    endpoint: quinn_proto::Endpoint,
+    connection: quinn_proto::Connection,
+    socket: tokio::net::UdpSocket,
+    server: SocketAddr,
+}
+
+impl Mute {
+    async fn new(
+        config: quinn::ClientConfig,
+        from: SocketAddr,
+        server: SocketAddr,
+        name: &str,
+    ) -> Self {
+        let settings = Arc::new(quinn_proto::EndpointConfig::default());
+        let mut endpoint = quinn_proto::Endpoint::new(settings, None, true, None);
+        let (_, connection) = endpoint
+            .connect(Instant::now(), config, server, name)
+            .unwrap();
+        Self {
+            endpoint,
+            connection,
+            socket: tokio::net::UdpSocket::bind(from).await.unwrap(),
+            server,
+        }
     }
-    flight
+
+    /// Sends what it has to say.
+    async fn send(&mut self) {
+        let mut packet = Vec::new();
+        while let Some(transmit) = self
+            .connection
+            .poll_transmit(Instant::now(), 1, &mut packet)
+        {
+            let sent = self.socket.send_to(&packet[..transmit.size], self.server);
+            sent.await.unwrap();
+            packet.clear();
+        }
+    }
+
+    /// Whether the coordinator's answer is that it must prove its address; does so.
+    async fn proves(&mut self) -> bool {
+        let mut packet = vec![0; 65_536];
+        let len = self.socket.recv(&mut packet).await.unwrap();
+        // RFC 9000, section 17.2.5: a long header of type 3.
+        let is_retry = packet[0] & 0xf0 == 0xf0;
+        let (now, server) = (Instant::now(), self.server);
+        let event = self.endpoint.handle(
+            now,
+            server,
+            None,
+            None,
+            bytes::BytesMut::from(&packet[..len]),
+            &mut Vec::new(),
+        );
+        if let Some(quinn_proto::DatagramEvent::ConnectionEvent(_, event)) = event
+            && is_retry
+        {
+            self.connection.handle_event(event);
+            self.send().await;
+        }
+        is_retry
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,7 +304,7 @@ async fn strangers_who_begin_and_say_no_more_keep_nobody_out() {
     let udp = quic(nobody(&scene.consortium));
     let memory = Memory::start();
     let mut held: Vec<TcpStream> = Vec::new();
-    let mut sockets = Vec::new();
+    let mut mutes = Vec::new();
     for stranger in 0..STRANGERS {
         let from = SocketAddr::from((ATTACKERS[stranger % 2], 0));
         let socket = TcpSocket::new_v4().unwrap();
@@ -263,11 +314,9 @@ async fn strangers_who_begin_and_say_no_more_keep_nobody_out() {
             let _ = stream.write_all(&[22, 3, 1][..stranger % 4]).await;
             held.push(stream);
         }
-        let socket = UdpSocket::bind(from).unwrap();
-        for packet in first_flight(udp.clone(), address, &name) {
-            socket.send_to(&packet, address).unwrap();
-        }
-        sockets.push(socket);
+        let mut mute = Mute::new(udp.clone(), from, address, &name).await;
+        mute.send().await;
+        mutes.push(mute.socket);
     }
     // Well within the time that a handshake may take, so they are all still there.
     for path in PATHS {
@@ -279,6 +328,29 @@ async fn strangers_who_begin_and_say_no_more_keep_nobody_out() {
     let allowed = WAITING_MIB + 2 * handshakes * HANDSHAKE_KIB / 1024;
     let growth = memory.growth_mib();
     assert!(growth <= allowed, "{growth} MiB of {allowed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_who_prove_two_addresses_and_say_no_more_keep_nobody_out() {
+    let _turn = TURN.lock().await;
+    let mut scene = Scene::new().await;
+    let (address, name) = (scene.listener.local_addr(), name(&scene.consortium));
+    let udp = quic(nobody(&scene.consortium));
+    let handshakes = Config::default().max_handshakes as usize;
+    let mut mutes = Vec::new();
+    let mut proven = 0;
+    while proven < 2 * handshakes {
+        let from = SocketAddr::from((ATTACKERS[mutes.len() % 2], 0));
+        let mut mute = Mute::new(udp.clone(), from, address, &name).await;
+        mute.send().await;
+        proven += usize::from(mute.proves().await);
+        mutes.push(mute);
+    }
+    // Those whose addresses nobody asked for came first, and got what is for them.
+    assert!(mutes.len() - proven >= handshakes / 4, "{}", mutes.len());
+    // Well within the time that a handshake may take, so they are all still there.
+    scene.talk().await;
+    scene.newcomer(PathChoice::Quic).await;
 }
 
 /// A member's certificate, in hands that do not keep the rules.

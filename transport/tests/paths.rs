@@ -89,8 +89,13 @@ async fn quic_only_does_not_fall_back() {
     );
 }
 
-/// An HTTP proxy that answers every request with `answer`, and tunnels after a 200.
-async fn proxy(answer: &'static str, tunnels: Arc<AtomicUsize>) -> SocketAddr {
+/// An HTTP proxy that answers every request with `answer`, and tunnels after a 200: to `names` if
+/// that is what the request asks for, for it resolves names that this machine does not.
+async fn proxy(
+    answer: &'static str,
+    tunnels: Arc<AtomicUsize>,
+    names: Option<(&'static str, SocketAddr)>,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -107,7 +112,12 @@ async fn proxy(answer: &'static str, tunnels: Arc<AtomicUsize>) -> SocketAddr {
                 let target = request.split(' ').nth(1).unwrap();
                 assert!(request.starts_with("CONNECT "), "{request}");
                 if answer.contains(" 200 ") {
-                    let mut outer = TcpStream::connect(target).await.unwrap();
+                    let mut outer = match names {
+                        Some((name, address)) if name == target => {
+                            TcpStream::connect(address).await.unwrap()
+                        }
+                        _ => TcpStream::connect(target).await.unwrap(),
+                    };
                     tunnels.fetch_add(1, Ordering::Relaxed);
                     let _ = tokio::io::copy_bidirectional(&mut inner, &mut outer).await;
                 }
@@ -126,6 +136,7 @@ async fn a_proxy_is_passed_by_http_connect() {
     let through = proxy(
         "HTTP/1.1 200 Connection established\r\n\r\n",
         Arc::clone(&tunnels),
+        None,
     )
     .await;
     let target = listener.local_addr().to_string();
@@ -149,6 +160,7 @@ async fn a_proxy_is_passed_by_http_connect() {
     let refusing = proxy(
         "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
         tunnels,
+        None,
     )
     .await;
     let config = Config {
@@ -161,6 +173,36 @@ async fn a_proxy_is_passed_by_http_connect() {
         error,
         "proxy: answered \"HTTP/1.1 407 Proxy Authentication Required\""
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_only_the_proxy_resolves_is_reached_through_it() {
+    let mut consortium = Consortium::found();
+    let identity = consortium.enroll("north", Role::Site);
+    let mut listener = consortium.listen(Config::default()).await;
+    let tunnels = Arc::new(AtomicUsize::new(0));
+    let through = proxy(
+        "HTTP/1.1 200 Connection established\r\n\r\n",
+        Arc::clone(&tunnels),
+        Some((NO_NAME, listener.local_addr())),
+    )
+    .await;
+    let connector = |proxy| {
+        let config = Config {
+            proxy,
+            ..Config::default()
+        };
+        Connector::new(NO_NAME, config, Arc::clone(&identity), consortium.trust()).unwrap()
+    };
+    let error = connector(None).connect().await.unwrap_err();
+    assert!(matches!(error, ConnectError::Resolve { .. }), "{error}");
+
+    let connector = connector(Some(through.to_string()));
+    let (site, hub) = tokio::join!(connector.connect(), listener.accept());
+    let site = site.unwrap();
+    assert_eq!((site.path(), hub.path()), (Path::Tcp, Path::Tcp));
+    talk(&site, &hub).await;
+    assert_eq!(tunnels.load(Ordering::Relaxed), 1);
 }
 
 async fn upload_through(weather: Weather, moves: bool) {
@@ -257,3 +299,6 @@ async fn a_site_hears_at_once_from_a_restarted_coordinator_that_its_connection_i
     let (link, _accepted) = tokio::join!(connector.connect(), restarted.accept());
     assert!(link.is_ok());
 }
+
+/// No resolver is asked for it: a name has no empty part.
+const NO_NAME: &str = "hub..example:4433";

@@ -1,9 +1,12 @@
 //! Who is let in, and for how long.
 
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
 
+use futures::FutureExt;
 use protocol::message::{Heartbeat, Want, Watch};
 use protocol::{CloseCode, Digest, Message, Role};
+use tokio::net::{TcpListener, TcpStream};
 use transport::{Config, ConnectError, Connector, LinkError, PathChoice};
 
 use crate::harness::{Consortium, now};
@@ -212,4 +215,48 @@ async fn connecting_goes_on_until_there_is_a_coordinator() {
     let (site, (_listener, hub)) = tokio::join!(connector.connect_until_done(), late);
     assert_eq!(site.peer().role(), Role::Coordinator);
     assert_eq!(hub.peer().role(), Role::Site);
+}
+
+#[tokio::test]
+async fn a_superseded_site_says_what_that_means_and_does_not_try_again_at_once() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(Mutex::new(log.reopen().unwrap()))
+        .with_ansi(false)
+        .finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let mut consortium = Consortium::found();
+    let identity = consortium.enroll("north", Role::Site);
+    let mut listener = consortium.listen(Config::default()).await;
+    // What the site opens is seen here, whether or not anybody goes on with it.
+    let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = Config {
+        path: PathChoice::Tcp,
+        reconnect_cap_seconds: 3600.0,
+        ..Config::default()
+    };
+    let target = door.local_addr().unwrap().to_string();
+    let connector = Connector::new(target, config, identity, consortium.trust()).unwrap();
+    let server = listener.local_addr();
+    let usher = async {
+        let (mut inner, _) = door.accept().await.unwrap();
+        let mut outer = TcpStream::connect(server).await.unwrap();
+        tokio::spawn(async move {
+            let _ = tokio::io::copy_bidirectional(&mut inner, &mut outer).await;
+        });
+    };
+    let (site, hub, ()) = tokio::join!(connector.connect_until_done(), listener.accept(), usher);
+    hub.close(CloseCode::Superseded);
+    let (code, by_peer) = (CloseCode::Superseded, true);
+    assert_eq!(site.ended().await, LinkError::Closed { code, by_peer });
+
+    let mut again = pin!(connector.connect_until_done());
+    assert!(again.as_mut().now_or_never().is_none());
+    // The kernel would have let it in by now.
+    let tried = door.into_std().unwrap().accept().unwrap_err();
+    assert_eq!(tried.kind(), std::io::ErrorKind::WouldBlock);
+    let log = std::fs::read_to_string(log.path()).unwrap();
+    let warning = log.lines().find(|line| line.contains("WARN")).unwrap();
+    assert!(warning.contains("another process"), "{warning}");
+    assert!(warning.contains("3600"), "{warning}");
 }

@@ -84,3 +84,36 @@ fn accept(home: &Home, path: &std::path::Path) -> anyhow::Result<()> {
     println!("Next: fmct-site doctor");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_passphrase_is_refused_before_a_key_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("site");
+        let file = folder.path().join("passphrase");
+        for text in ["", "\n", "\nsecond line\n"] {
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+            let key = certs::PrivateKey::generate().unwrap().public();
+            let args = Args {
+                name: Some("mgh".parse().unwrap()),
+                root_fingerprint: Some(key.fingerprint().to_string().parse().unwrap()),
+                out: out.clone(),
+                accept: None,
+                passphrase_file: Some(file.clone()),
+            };
+            let error = run(args).unwrap_err().to_string();
+            assert!(
+                error.ends_with("first line is empty, expected a passphrase"),
+                "{error}"
+            );
+            assert!(!out.exists());
+        }
+    }
+}

@@ -9,7 +9,7 @@ use protocol::message::Hello;
 use protocol::{Message, Timestamp, Version};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
-use transport::{Config, ConnectError, Connector, Link, PathChoice};
+use transport::{Config, Connector, Link, PathChoice};
 
 use super::identity::Known;
 use super::{Finding, Outcome, Subject, chain};
@@ -19,24 +19,17 @@ mod throughput;
 
 pub(super) async fn examine(subject: &Subject, known: Known, tell: &mut impl FnMut(Finding)) {
     let target = subject.coordinator.clone();
-    let address = match spawn_blocking(move || resolve(&target)).await {
-        Ok(Ok(address)) => {
-            tell(Finding::good(
-                "name",
-                format!("{} is {address}", subject.coordinator),
-            ));
-            address
-        }
-        Ok(Err(why)) => {
-            let ask = "ask IT: resolve this name here, or ask the coordinator for an address";
-            return tell(Finding::bad(
-                "name",
-                format!("{}: {why}", subject.coordinator),
-                ask,
-            ));
-        }
+    let resolved = match spawn_blocking(move || resolve(&target)).await {
+        Ok(resolved) => resolved,
         Err(error) => return tell(Finding::skipped("name", error.to_string())),
     };
+    let (finding, port) = name(
+        &subject.coordinator,
+        resolved,
+        subject.transport.proxy.as_deref(),
+    );
+    tell(finding);
+    let Some(port) = port else { return };
     let Known {
         identity: Some(identity),
         trust: Some(trust),
@@ -48,42 +41,29 @@ pub(super) async fn examine(subject: &Subject, known: Known, tell: &mut impl FnM
         }
         return;
     };
-    let connect = async |path| {
+    let connector = |path| {
         let config = Config {
             path,
             ..subject.transport.clone()
         };
-        let connector = Connector::new(
-            &subject.coordinator,
-            config,
-            identity.clone(),
-            trust.clone(),
-        )
-        .map_err(|error| chain(&error))?;
+        let (identity, trust) = (identity.clone(), trust.clone());
+        Connector::new(&subject.coordinator, config, identity, trust).map_err(|error| chain(&error))
+    };
+    let connect = async |path| {
+        let connector = connector(path)?;
         let start = Instant::now();
-        let link = connector
-            .connect()
-            .await
-            .map_err(|error| describe(&error))?;
+        let link = connector.connect().await.map_err(|error| chain(&error))?;
         Ok::<_, String>((link, start.elapsed()))
     };
-    let udp = connect(PathChoice::Quic).await;
+    // The coordinator keeps the newest connection of a site only: the one to go on with comes last.
     let tcp = connect(PathChoice::Tcp).await;
-    let port = address.port();
+    let udp = connect(PathChoice::Quic).await;
     tell(reachability("UDP", &udp, port, tcp.is_ok()));
     tell(reachability("TCP", &tcp, port, udp.is_ok()));
-    if subject.transport.proxy.is_none() {
-        let trust = trust.clone();
-        match spawn_blocking(move || who_answers(address, &trust)).await {
-            Ok(finding) => tell(finding),
-            Err(error) => tell(Finding::skipped("interception", error.to_string())),
-        }
-    } else {
-        tell(Finding::skipped(
-            "interception",
-            "cannot be told apart through a proxy",
-        ));
-    }
+    tell(match connector(PathChoice::Tcp) {
+        Ok(connector) => look(&connector, &trust).await,
+        Err(why) => Finding::skipped("interception", why),
+    });
     match udp.or(tcp) {
         Ok((link, _)) => {
             greet(&link, &trust, tell).await;
@@ -105,8 +85,30 @@ fn resolve(target: &str) -> Result<SocketAddr, String> {
     addresses.next().ok_or_else(|| "no address".to_owned())
 }
 
-fn describe(error: &ConnectError) -> String {
-    chain(error)
+/// What was found of the name, and the port to go on with if that makes sense.
+fn name(
+    coordinator: &str,
+    resolved: Result<SocketAddr, String>,
+    proxy: Option<&str>,
+) -> (Finding, Option<u16>) {
+    let port = |coordinator: &str| coordinator.rsplit_once(':')?.1.parse().ok();
+    match (resolved, proxy, port(coordinator)) {
+        (Ok(address), ..) => {
+            let detail = format!("{coordinator} is {address}");
+            (Finding::good("name", detail), Some(address.port()))
+        }
+        (Err(why), Some(proxy), Some(port)) => {
+            let detail = format!("{coordinator}: {why}; left to the proxy {proxy}");
+            let ask = "if TCP connects, nothing: it is used by itself. For UDP ask IT: resolve this \
+                       name here";
+            (Finding::poor("name", detail, ask), Some(port))
+        }
+        (Err(why), ..) => {
+            let ask = "ask IT: resolve this name here, or ask the coordinator for an address";
+            let detail = format!("{coordinator}: {why}");
+            (Finding::bad("name", detail, ask), None)
+        }
+    }
 }
 
 fn reachability(
@@ -141,27 +143,36 @@ fn unreachable(path: &'static str, why: &str, port: u16, other_works: bool) -> F
     }
 }
 
-/// Looks at the certificate shown to anybody who knocks, before ours is shown.
-fn who_answers(address: SocketAddr, trust: &Trust) -> Finding {
+/// Looks at the certificate shown to anybody who knocks, through the proxy if there is one, before
+/// ours is shown.
+async fn look(connector: &Connector, trust: &Trust) -> Finding {
+    let stream = match connector.open_tcp().await {
+        Ok(stream) => stream.into_std(),
+        Err(error) => return nobody(&chain(&error)),
+    };
+    let trust = trust.clone();
+    let looked = spawn_blocking(move || stream.and_then(|stream| who_answers(stream, &trust)));
+    match looked.await {
+        Ok(Ok(finding)) => finding,
+        Ok(Err(error)) => nobody(&error.to_string()),
+        Err(error) => Finding::skipped("interception", error.to_string()),
+    }
+}
+
+fn nobody(why: &str) -> Finding {
+    Finding::skipped("interception", format!("nobody to look at: {why}"))
+}
+
+fn who_answers(mut stream: TcpStream, trust: &Trust) -> std::io::Result<Finding> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
     let alpn: Vec<_> = Version::spoken().map(Version::alpn).collect();
     let name = server_name(trust.consortium().id());
-    let answer = TcpStream::connect_timeout(&address, PATIENCE)
-        .and_then(|stream| {
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            Ok(stream)
-        })
-        .and_then(|mut stream| tls::who_answers(&mut stream, &name, &alpn));
-    match answer {
-        Ok(answer) => {
-            let is_ours = trust.coordinator(&answer.chain, clock::now());
-            interception(
-                &answer.issuer,
-                is_ours.map(drop).map_err(|refusal| refusal.to_string()),
-            )
-        }
-        Err(error) => Finding::skipped("interception", format!("nobody to look at: {error}")),
-    }
+    let answer = tls::who_answers(&mut stream, &name, &alpn)?;
+    let is_ours = trust.coordinator(&answer.chain, clock::now());
+    let is_ours = is_ours.map(drop).map_err(|refusal| refusal.to_string());
+    Ok(interception(&answer.issuer, is_ours))
 }
 
 fn interception(issuer: &str, is_ours: Result<(), String>) -> Finding {
@@ -245,48 +256,4 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const GOOD_SKEW: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clocks_are_compared_at_the_middle_of_the_wait() {
-        let at = |seconds: u64| Timestamp(1_795_464_000_000 + seconds * 1000);
-        assert_eq!(skew(at(5), at(0), at(10)).outcome, Outcome::Good);
-        assert_eq!(skew(at(65), at(0), at(10)).outcome, Outcome::Poor);
-        assert_eq!(skew(at(400), at(0), at(10)).outcome, Outcome::Bad);
-        assert_eq!(skew(at(0), at(390), at(410)).outcome, Outcome::Bad);
-        assert_eq!(
-            skew(at(0), at(390), at(410)).detail,
-            "400.0 s apart from the coordinator's"
-        );
-    }
-
-    #[test]
-    fn blocked_path_is_fatal_only_if_the_other_is_blocked_too() {
-        let udp = unreachable("UDP", "no answer within 5 s", 4433, true);
-        assert_eq!(udp.outcome, Outcome::Poor);
-        assert!(udp.ask.unwrap().contains("outbound UDP to port 4433"));
-        let tcp = unreachable("TCP", "connection refused", 4433, false);
-        assert_eq!(tcp.outcome, Outcome::Bad);
-        assert!(tcp.ask.unwrap().contains("outbound TCP to port 4433"));
-    }
-
-    #[test]
-    fn proxy_that_opens_tls_is_named() {
-        let finding = interception("CN=Hospital Web Gateway", Err("not signed".to_owned()));
-        assert_eq!(finding.outcome, Outcome::Bad);
-        assert!(finding.detail.contains("Hospital Web Gateway"));
-        assert!(
-            finding
-                .ask
-                .unwrap()
-                .contains("exempt this address from TLS inspection")
-        );
-    }
-
-    #[test]
-    fn address_that_is_no_name_is_refused() {
-        assert!(resolve("127.0.0.1:4433").is_ok());
-        assert!(resolve("no-port").is_err());
-    }
-}
+mod tests;

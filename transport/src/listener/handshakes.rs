@@ -1,16 +1,17 @@
 //! How many strangers may be at the door, and how many of them from one address.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How many from each address that has any.
+/// How many from each network that has any.
 type UnderWay = Mutex<HashMap<IpAddr, usize>>;
 
-/// Handshakes under way: bounded in all, and a quarter of it for one proven address. Somebody who
-/// opens them and says no more thus keeps nobody else out.
+/// Handshakes under way: bounded in all, a quarter of it for those whose addresses are not proven,
+/// and a quarter for one network. Somebody who opens them and says no more thus keeps nobody else
+/// out, at his own address and at false ones.
 #[derive(Clone, Debug)]
 pub(super) struct Handshakes {
     all: Arc<Semaphore>,
@@ -35,8 +36,13 @@ impl Handshakes {
         }
     }
 
-    pub(super) fn are_half_taken(&self) -> bool {
-        self.all.available_permits() < self.most.div_ceil(2)
+    /// Whether so many are taken that a newcomer must prove its address first.
+    pub(super) fn are_for_proven(&self) -> bool {
+        self.most - self.all.available_permits() >= self.share()
+    }
+
+    fn share(&self) -> usize {
+        self.most.div_ceil(4)
     }
 
     /// Waits until there is room for one more from somewhere.
@@ -50,13 +56,14 @@ impl Handshakes {
         let one_of_all = Arc::clone(&self.all).try_acquire_owned().ok()?;
         let share = match address {
             Some(address) => {
+                let network = network(address);
                 let mut under_way = lock(&self.under_way);
-                let count = under_way.entry(address).or_insert(0);
-                if *count >= self.most.div_ceil(4) {
+                let count = under_way.entry(network).or_insert(0);
+                if *count >= self.share() {
                     return None;
                 }
                 *count += 1;
-                Some((Arc::clone(&self.under_way), address))
+                Some((Arc::clone(&self.under_way), network))
             }
             None => None,
         };
@@ -69,22 +76,34 @@ impl Handshakes {
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        let Some((under_way, address)) = &self.share else {
+        let Some((under_way, network)) = &self.share else {
             return;
         };
         let mut under_way = lock(under_way);
-        if let Some(count) = under_way.get_mut(address) {
+        if let Some(count) = under_way.get_mut(network) {
             *count -= 1;
             if *count == 0 {
-                under_way.remove(address);
+                under_way.remove(network);
             }
         }
+    }
+}
+
+/// What one party has to itself: an IPv4 address, which an IPv6 socket may show as IPv6, or the 2^64
+/// addresses of an IPv6 subnet (RFC 4291, section 2.5.1).
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & SUBNET).into(),
+        address => address,
     }
 }
 
 fn lock(under_way: &UnderWay) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
     under_way.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// The bits of an IPv6 address that name its /64.
+const SUBNET: u128 = u128::MAX << 64;
 
 #[cfg(test)]
 mod tests {
@@ -107,10 +126,44 @@ mod tests {
     fn unproven_addresses_share_what_there_is() {
         let handshakes = Handshakes::new(4);
         let held: Vec<_> = (0..4).map(|_| handshakes.begin(None).unwrap()).collect();
-        assert!(handshakes.are_half_taken());
+        assert!(handshakes.are_for_proven());
         assert!(handshakes.begin(None).is_none());
         assert!(handshakes.begin(Some([127, 0, 0, 1].into())).is_none());
         drop(held);
-        assert!(!handshakes.are_half_taken());
+        assert!(!handshakes.are_for_proven());
+    }
+
+    #[test]
+    fn an_ipv6_subnet_is_one_address_and_the_next_one_is_another() {
+        let handshakes = Handshakes::new(8);
+        let begin = |address: &str| handshakes.begin(Some(address.parse().unwrap()));
+        let _held = [
+            begin("2001:db8:0:1::1").unwrap(),
+            begin("2001:db8:0:1:ffff:ffff:ffff:ffff").unwrap(),
+        ];
+        assert!(begin("2001:db8:0:1:2::3").is_none());
+        assert!(begin("2001:db8:0:2::1").is_some());
+    }
+
+    #[test]
+    fn an_ipv4_address_counts_alone_on_an_ipv6_socket_too() {
+        let handshakes = Handshakes::new(8);
+        let begin = |address: &str| handshakes.begin(Some(address.parse().unwrap()));
+        let _held = [
+            begin("::ffff:192.0.2.1").unwrap(),
+            begin("192.0.2.1").unwrap(),
+        ];
+        assert!(begin("::ffff:192.0.2.1").is_none());
+        assert!(begin("::ffff:192.0.2.2").is_some());
+    }
+
+    #[test]
+    fn a_quarter_is_for_addresses_that_are_not_proven() {
+        let handshakes = Handshakes::new(8);
+        let mut held = Vec::new();
+        while !handshakes.are_for_proven() {
+            held.push(handshakes.begin(None).unwrap());
+        }
+        assert_eq!(held.len(), 2);
     }
 }
