@@ -37,10 +37,11 @@ impl AuthorityHome {
     }
 
     /// Founds a consortium: root key, root certificate, coordinator's key and certificate,
-    /// consortium file.
+    /// consortium file. The keys are written last: where one lies, the rest does; what was cut short
+    /// before can be done again.
     ///
     /// # Errors
-    /// [`Error::Exists`] if there is a root key already.
+    /// [`Error::Exists`] if there is a root key or a member's key already; then nothing changes.
     pub fn found(
         &self,
         id: ConsortiumId,
@@ -48,14 +49,21 @@ impl AuthorityHome {
         passphrase: Option<&Passphrase>,
         now: Timestamp,
     ) -> Result<Authority, Error> {
+        files::must_not_exist(&self.root_key_path())?;
+        files::must_not_exist(&self.home.key_path())?;
         files::create_dir(&self.home.dir().join(APPROVALS))?;
         let mut authority = Authority::found(id, now)?;
-        key_file::create(&self.root_key_path(), authority.key(), passphrase)?;
         let key = PrivateKey::generate()?;
-        key_file::create(&self.home.key_path(), &key, passphrase)?;
         let certificate = authority.admit(coordinator, key.public(), Role::Coordinator, now)?;
         self.home.store(authority.root(), authority.consortium())?;
         self.home.store_certificate(&certificate)?;
+        key_file::create(&self.home.key_path(), &key, passphrase)?;
+        let created = key_file::create(&self.root_key_path(), authority.key(), passphrase);
+        if let Err(error) = created {
+            // Nobody has seen this key yet, and left behind it would refuse the next attempt.
+            let _ = std::fs::remove_file(self.home.key_path());
+            return Err(error);
+        }
         Ok(authority)
     }
 

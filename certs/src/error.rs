@@ -128,6 +128,12 @@ pub enum Error {
         /// The peer that asks.
         id: SiteId,
     },
+    /// A passphrase file without a passphrase.
+    #[error("{}: first line is empty, expected a passphrase", path.display())]
+    PassphraseEmpty {
+        /// The passphrase file.
+        path: PathBuf,
+    },
     /// The key file is encrypted and no passphrase was given.
     #[error("{}: encrypted, a passphrase is needed", path.display())]
     PassphraseNeeded {

@@ -39,22 +39,24 @@ impl Home {
         Self { dir: dir.into() }
     }
 
-    /// Makes a key and a request for `id`, and remembers which root to expect.
+    /// Makes a key and a request for `id`, and remembers which root to expect. The key is written
+    /// last: where it lies, the rest does; what was cut short before can be done again.
     ///
     /// # Errors
-    /// [`Error::Exists`] if there is a key already.
+    /// [`Error::Exists`] if there is a key already; then nothing changes.
     pub fn enroll(
         &self,
         id: &SiteId,
         root: &Pin,
         passphrase: Option<&Passphrase>,
     ) -> Result<Request, Error> {
+        files::must_not_exist(&self.key_path())?;
         files::create_dir(&self.dir)?;
         let key = PrivateKey::generate()?;
         let request = Request::write(id, &key)?;
-        key_file::create(&self.key_path(), &key, passphrase)?;
         files::replace(&self.request_path(), request.as_bytes())?;
         files::replace(&self.dir.join(PIN), format!("{root}\n").as_bytes())?;
+        key_file::create(&self.key_path(), &key, passphrase)?;
         Request::read(request.as_bytes())
     }
 

@@ -25,18 +25,21 @@ impl Passphrase {
         ))
     }
 
-    /// Reads the passphrase from a file of mode 0600.
+    /// Reads the passphrase from the first line of a file of mode 0600.
     ///
     /// # Errors
-    /// [`Error::Permissive`] if others can read the file, [`Error::File`] if we cannot.
+    /// [`Error::Permissive`] if others can read the file, [`Error::PassphraseEmpty`] if its first
+    /// line is empty, [`Error::File`] if we cannot read it.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
         let bytes = Zeroizing::new(files::read_secret(path)?);
-        Ok(Self::new(String::from_utf8_lossy(&bytes).into_owned()))
-    }
-
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        let text = Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
+        let first = text.lines().next().unwrap_or_default();
+        if first.is_empty() {
+            return Err(Error::PassphraseEmpty {
+                path: path.to_owned(),
+            });
+        }
+        Ok(Self::new(first.to_owned()))
     }
 }
 

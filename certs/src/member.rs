@@ -18,7 +18,8 @@ pub struct Member {
     pub key: PublicKey,
     /// Whether it still counts.
     pub status: Status,
-    /// When the last certificate issued for it runs out.
+    /// When the last certificate issued for it, as of this file, runs out. Not held against the
+    /// coordinator, whose certificate may be newer than the file.
     pub expires: Timestamp,
 }
 

@@ -83,7 +83,8 @@ impl Trust {
             .map(|(peer, _)| peer)
     }
 
-    /// Verifies the coordinator we connected to: `chain` is what TLS says it proved to own.
+    /// Verifies the coordinator we connected to: `chain` is what TLS says it proved to own. How long
+    /// is for its certificate to say, not for the consortium file, which may be older than it.
     ///
     /// # Errors
     /// [`Refusal`], saying why it is not our coordinator.
@@ -189,7 +190,9 @@ impl Trust {
                 listed_role: member.role,
             });
         }
-        if now > member.expires {
+        // The coordinator's next certificate is ahead of the file that tells of it: a site gets newer
+        // files from the coordinator only. Its own time, checked by the callers, decides.
+        if peer.role != Role::Coordinator && now > member.expires {
             return Err(Refusal::Expired(Bound {
                 now,
                 bound: member.expires,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use certs::{AuthorityHome, Error, Passphrase, Trust, VerifiedPeer};
+use certs::{AuthorityHome, Error, Identity, Passphrase, Trust, VerifiedPeer, read_certificate};
 use protocol::bounded::{List, Text};
 use protocol::message::{Reason, Rejection, Renew, Renewed, Subject};
 use protocol::{Message, Timestamp};
@@ -63,6 +63,22 @@ impl Membership {
         }
     }
 
+    /// Renews our own certificate when a third of its life is left; the identity that is to be shown
+    /// instead of `shown`, if there is one. Another process may have renewed it before: then that is
+    /// the one. Reads and writes files.
+    ///
+    /// # Errors
+    /// [`Error`] if it is due and cannot be renewed, for instance because the root key is elsewhere.
+    pub fn renew_own(&self, shown: &Identity, now: Timestamp) -> Result<Option<Identity>, Error> {
+        let path = self.home.home().certificate_path();
+        let mut newest = shown.renewed(read_certificate(&path)?)?;
+        if newest.renewal_due(now) {
+            let renewed = self.home.renew(shown.id(), self.passphrase.as_ref(), now)?;
+            newest = shown.renewed(renewed.certificate)?;
+        }
+        Ok((newest.certificate() != shown.certificate()).then_some(newest))
+    }
+
     /// Answers a peer that asks for its next certificate. Reads and writes files.
     pub fn answer(&self, peer: &VerifiedPeer, renew: &Renew, now: Timestamp) -> Message {
         let answer = self
@@ -96,7 +112,7 @@ impl Membership {
 
 #[cfg(test)]
 mod tests {
-    use certs::{Approval, Home, Identity, Refusal};
+    use certs::{Approval, Home, LEAF_LIFETIME, Refusal};
     use protocol::Role;
 
     use super::*;
@@ -222,5 +238,53 @@ mod tests {
             })
         ));
         assert!(!membership.refresh().unwrap(), "nothing changed");
+    }
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    #[test]
+    fn coordinators_own_certificate_is_renewed_in_its_last_third_and_not_before() {
+        let Scene {
+            membership, _dir, ..
+        } = scene();
+        let (shown, _) = membership.home.home().open(None).unwrap();
+        let early = NOW + 59 * DAY;
+        assert!(membership.renew_own(&shown, early).unwrap().is_none());
+        assert!(!membership.refresh().unwrap(), "nothing changed");
+
+        // Late is not too late: it was off when its certificate ran out.
+        for due in [NOW + 61 * DAY, NOW + 300 * DAY] {
+            let next = membership.renew_own(&shown, due).unwrap().unwrap();
+            assert_eq!(next.expires(), due + LEAF_LIFETIME);
+            assert!(membership.renew_own(&next, due).unwrap().is_none());
+            let (kept, _) = membership.home.home().open(None).unwrap();
+            assert_eq!(kept.certificate(), next.certificate());
+            assert!(membership.refresh().unwrap(), "the list tells of it");
+        }
+    }
+
+    #[test]
+    fn certificate_of_ours_that_another_process_renewed_is_taken_up() {
+        let Scene {
+            membership, _dir, ..
+        } = scene();
+        let (shown, _) = membership.home.home().open(None).unwrap();
+        let other = AuthorityHome::new(membership.home.home().dir());
+        other.renew(shown.id(), None, NOW + DAY).unwrap();
+        let next = membership.renew_own(&shown, NOW + DAY).unwrap().unwrap();
+        assert_eq!(next.expires(), NOW + DAY + LEAF_LIFETIME);
+    }
+
+    #[test]
+    fn without_the_root_key_our_own_renewal_fails_only_when_it_is_due_and_names_the_file() {
+        let Scene {
+            membership, _dir, ..
+        } = scene();
+        let (shown, _) = membership.home.home().open(None).unwrap();
+        let dir = membership.home.home().dir();
+        std::fs::rename(dir.join("root-key.pem"), dir.join("elsewhere")).unwrap();
+        assert!(membership.renew_own(&shown, NOW).unwrap().is_none());
+        let error = membership.renew_own(&shown, NOW + 61 * DAY).unwrap_err();
+        assert!(error.to_string().contains("root-key.pem"), "{error}");
     }
 }

@@ -157,6 +157,139 @@ fn root_key_and_site_key_are_never_overwritten() {
     assert_eq!(fs::read(hospital.site.key_path()).unwrap(), before);
 }
 
+/// Lets every attempt to write that file fail, as on a full disk, until the guard is dropped.
+struct Unwritable(std::path::PathBuf);
+
+impl Unwritable {
+    fn file(path: &Path) -> Self {
+        let part = path.with_extension(format!(
+            "{}.part",
+            path.extension().unwrap().to_str().unwrap()
+        ));
+        fs::create_dir(&part).unwrap();
+        Self(part)
+    }
+}
+
+impl Drop for Unwritable {
+    fn drop(&mut self) {
+        fs::remove_dir(&self.0).unwrap();
+    }
+}
+
+#[test]
+fn enrollment_that_was_cut_short_anywhere_can_be_done_again() {
+    for file in ["request.pem", "root.pin", "key.pem"] {
+        let hospital = Hospital::new();
+        let enroll = || hospital.site.enroll(&id("mgh"), &hospital.root, None);
+        fs::create_dir(hospital.site.dir()).unwrap();
+        let full = Unwritable::file(&hospital.site.dir().join(file));
+        let cut = enroll();
+        assert!(matches!(cut, Err(Error::File { .. })), "{file}: {cut:?}");
+        assert!(!hospital.site.key_path().exists(), "{file}");
+        drop(full);
+        enroll().unwrap();
+        hospital.site.accept(&hospital.approve(), NOW).unwrap();
+        assert!(hospital.site.open(None).is_ok(), "{file}");
+    }
+}
+
+#[test]
+fn founding_that_was_cut_short_anywhere_can_be_done_again() {
+    for file in [
+        "root.pem",
+        "consortium.fmct",
+        "certificate.pem",
+        "key.pem",
+        "root-key.pem",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let home = AuthorityHome::new(folder.path());
+        let found = || home.found("headct".parse().unwrap(), &id("coordinator"), None, NOW);
+        let full = Unwritable::file(&folder.path().join(file));
+        let cut = found().map(|_| ());
+        assert!(matches!(cut, Err(Error::File { .. })), "{file}: {cut:?}");
+        drop(full);
+        found().unwrap();
+        assert!(home.open(None).is_ok(), "{file}");
+        let (own, trust) = home.home().open(None).unwrap();
+        assert!(trust.coordinator(&chain(&own), NOW).is_ok(), "{file}");
+    }
+}
+
+#[test]
+fn refused_second_attempt_changes_no_file() {
+    let hospital = Hospital::new();
+    let site = &hospital.site;
+    site.enroll(&id("mgh"), &hospital.root, None).unwrap();
+    site.accept(&hospital.approve(), NOW).unwrap();
+    let coordinator = hospital.coordinator.home();
+    let root_key = coordinator.dir().join("root-key.pem");
+    let found = |dir: &Path| {
+        let name = "headct".parse().unwrap();
+        AuthorityHome::new(dir).found(name, &id("coordinator"), None, NOW)
+    };
+    let files = |dir: &Path| -> std::collections::BTreeMap<_, _> {
+        let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+        let files = entries.filter(|entry| entry.path().is_file());
+        files
+            .map(|entry| (entry.file_name(), fs::read(entry.path()).unwrap()))
+            .collect()
+    };
+    let (ours, theirs) = (files(site.dir()), files(coordinator.dir()));
+    let exists = |error| matches!(error, Error::Exists { .. });
+    let other = Pin::from(
+        Hospital::new()
+            .coordinator
+            .open(None)
+            .unwrap()
+            .root()
+            .fingerprint(),
+    );
+    assert!(exists(site.enroll(&id("ucsf"), &other, None).unwrap_err()));
+    assert!(exists(found(site.dir()).unwrap_err()));
+    assert!(exists(found(coordinator.dir()).unwrap_err()));
+    assert_eq!(files(site.dir()), ours);
+    assert_eq!(files(coordinator.dir()), theirs);
+    // A root key that is kept elsewhere is no invitation to found another consortium here.
+    fs::remove_file(root_key).unwrap();
+    let kept = files(coordinator.dir());
+    assert!(exists(found(coordinator.dir()).unwrap_err()));
+    assert_eq!(files(coordinator.dir()), kept);
+}
+
+#[test]
+fn passphrase_is_the_first_line_of_its_file_and_not_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("passphrase");
+    let write = |text: &str| {
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        Passphrase::from_file(&path)
+    };
+    let key = PrivateKey::generate().unwrap();
+    let typed = Passphrase::new("correct horse ".to_owned());
+    let kept = folder.path().join("key.pem");
+    key_file::create(&kept, &key, Some(&typed)).unwrap();
+    for text in [
+        "correct horse ",
+        "correct horse \n",
+        "correct horse \r\n",
+        "correct horse \nnever tell\n",
+    ] {
+        let read = write(text).unwrap();
+        let opened = key_file::read(&kept, Some(&read)).unwrap();
+        assert_eq!(opened.public(), key.public(), "{text:?}");
+    }
+    for text in ["", "\n", "\r\n", "\ncorrect horse \n"] {
+        let error = write(text).unwrap_err().to_string();
+        assert!(
+            error.contains("passphrase: first line is empty"),
+            "{text:?}: {error}"
+        );
+    }
+}
+
 #[test]
 fn approval_under_another_root_is_refused() {
     let (hospital, impostor) = (Hospital::new(), Hospital::new());

@@ -234,6 +234,37 @@ fn renewal_extends_the_same_holder_and_touches_nobody_else() {
 }
 
 #[test]
+fn coordinator_is_held_to_its_own_certificate_and_not_to_the_expiry_in_an_older_list() {
+    let mut consortium = Consortium::new("headct");
+    let lapsed = consortium.admit("coordinator", Role::Coordinator);
+    let site = consortium.admit("mgh", Role::Site);
+    let trust = consortium.trust();
+
+    // Renewed late; the site, which gets newer lists from the coordinator only, knows nothing of it.
+    let late = NOW + 100 * DAY;
+    let authority = &mut consortium.authority;
+    let renewed = authority.renew(lapsed.id(), late).unwrap();
+    let renewed = lapsed.renewed(renewed).unwrap();
+    let peer = trust.coordinator(&chain(&renewed), late).unwrap();
+    assert_eq!(trust.check(&peer, late), Ok(()));
+    for (own, now) in [(&lapsed, late), (&renewed, late + 91 * DAY)] {
+        let expired = trust.coordinator(&chain(own), now);
+        assert!(matches!(expired, Err(Refusal::Expired(_))), "{expired:?}");
+    }
+    assert!(trust.check(&peer, late + 91 * DAY).is_err());
+
+    // For a site the list counts as before, and for both it counts who was revoked.
+    let next = authority.renew(site.id(), late).unwrap();
+    let next = trust.client(&chain(&site.renewed(next).unwrap()), late);
+    assert!(matches!(next, Err(Refusal::Expired(_))), "{next:?}");
+    authority.revoke(lapsed.id(), late).unwrap();
+    trust.update(authority.consortium().as_bytes()).unwrap();
+    let revoked = Refusal::Revoked { version: 6 };
+    assert_eq!(trust.check(&peer, late), Err(revoked.clone()));
+    assert_eq!(trust.coordinator(&chain(&renewed), late), Err(revoked));
+}
+
+#[test]
 fn name_of_an_active_member_cannot_be_taken() {
     let mut consortium = Consortium::new("headct");
     consortium.admit("mgh", Role::Site);
