@@ -2,6 +2,7 @@
 
 mod leaving;
 mod plans;
+mod resuming;
 mod transfers;
 
 use std::collections::BTreeSet;
@@ -85,6 +86,10 @@ pub async fn run(
         config,
     };
     let mut stop = pin!(stop);
+    tokio::select! {
+        () = &mut stop => return Ok(()),
+        resumed = site.resume() => resumed?,
+    }
     while !site.is_done() {
         let link = {
             let mut connecting = pin!(connector.connect_until_done());

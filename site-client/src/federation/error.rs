@@ -17,6 +17,17 @@ pub enum FederationError {
         /// Why.
         source: io::Error,
     },
+    /// What an earlier round left for the next one is not there as it was written.
+    #[error(
+        "site state: {path} is {found}, and the rounds of this run that counted built on it: put the \
+         run's folder back from a backup, or remove that folder to go on as a site that joins late"
+    )]
+    Lost {
+        /// The file.
+        path: PathBuf,
+        /// Missing, or what is wrong with it.
+        found: String,
+    },
     /// The model's file could not be read.
     #[error("model not readable: {0}")]
     ModelRead(io::Error),
@@ -48,11 +59,27 @@ pub enum FederationError {
 }
 
 impl FederationError {
+    /// A file of an earlier round that cannot be read.
+    pub(super) fn lost_or_io(path: PathBuf, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::Lost {
+                path,
+                found: "missing".to_owned(),
+            },
+            _ => Self::Io { path, source },
+        }
+    }
+
     /// What the coordinator is told: no path of this site's disks is in it.
     #[must_use]
     pub fn told(&self) -> String {
         match self {
             Self::Io { source, .. } => format!("site state: {}", source.kind()),
+            Self::Lost { .. } => {
+                "site state: what an earlier round left is missing or damaged; the site's log says \
+                 what to do"
+                    .to_owned()
+            }
             Self::State { .. } => "site state: damaged".to_owned(),
             other => other.to_string(),
         }
@@ -69,6 +96,10 @@ mod tests {
         let source = io::Error::from(io::ErrorKind::PermissionDenied);
         let reason = "/srv/miller-john".to_owned();
         for error in [
+            FederationError::Lost {
+                path: path.clone(),
+                found: reason.clone(),
+            },
             FederationError::Io {
                 path: path.clone(),
                 source,

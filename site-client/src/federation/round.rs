@@ -16,6 +16,10 @@ use super::error::FederationError;
 use super::store::Carried;
 use super::trainer::Trained;
 
+mod scored;
+
+pub(super) use scored::scored;
+
 /// Where a site starts a round.
 pub struct Started {
     /// All tensors to start from.
@@ -52,26 +56,13 @@ pub fn start(
     model: &mut (impl Read + Seek),
     carried: &Carried,
 ) -> Result<Started, FederationError> {
-    let found = model.seek(SeekFrom::End(0));
-    let found = found.map_err(FederationError::ModelRead)?;
-    let expected = layout.model_bytes();
-    if expected != found {
-        return Err(FederationError::ModelSize { expected, found });
-    }
-    let mut read = |part| {
-        let section = layout.model_section(part);
-        let values = section.map(|section| read_section(model, section));
-        values.transpose().map_err(FederationError::ModelRead)
-    };
+    check_size(layout, model)?;
+    let mut read = |part| read_part(layout, model, part);
     let anchor = read(Part::Weights)?.unwrap_or_default();
     let statistics = read(Part::Statistics)?.unwrap_or_default();
-    let local = if carried.local.is_empty() {
-        read(Part::Local)?.unwrap_or_default()
-    } else {
-        carried.local.clone()
-    };
     let published = read(Part::Teacher)?;
     let control = read(Part::Control)?;
+    let local = local(layout, model, carried)?;
     let (weights, lambda) = mix(config, &anchor, carried);
     let teacher = teacher(config, published.as_deref(), &anchor, carried)
         .map(|weights| subset(schema, layout, &weights))
@@ -317,6 +308,38 @@ fn write_exact(pieces: impl Iterator<Item = Vec<f32>>, update: &mut impl Write) 
         update.write_all(&bytes)?;
     }
     Ok(())
+}
+
+fn check_size(layout: &Layout, model: &mut impl Seek) -> Result<(), FederationError> {
+    let found = model.seek(SeekFrom::End(0));
+    let found = found.map_err(FederationError::ModelRead)?;
+    let expected = layout.model_bytes();
+    if expected != found {
+        return Err(FederationError::ModelSize { expected, found });
+    }
+    Ok(())
+}
+
+/// The tensors that stay at the site: its own once it has trained.
+fn local(
+    layout: &Layout,
+    model: &mut (impl Read + Seek),
+    carried: &Carried,
+) -> Result<Vec<f32>, FederationError> {
+    if !carried.local.is_empty() {
+        return Ok(carried.local.clone());
+    }
+    Ok(read_part(layout, model, Part::Local)?.unwrap_or_default())
+}
+
+fn read_part(
+    layout: &Layout,
+    model: &mut (impl Read + Seek),
+    part: Part,
+) -> Result<Option<Vec<f32>>, FederationError> {
+    let section = layout.model_section(part);
+    let values = section.map(|section| read_section(model, section));
+    values.transpose().map_err(FederationError::ModelRead)
 }
 
 /// One section of a model as numbers.

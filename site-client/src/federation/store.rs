@@ -7,37 +7,29 @@
 //! RUN/state.json            the session, and which update was counted last
 //! RUN/plan.toml             the plan, as approved
 //! RUN/carried/DIGEST        what the round that made that update leaves for the next one
-//! RUN/kept/DIGEST/          what the trainer keeps with it
+//! RUN/carried/DIGEST.kept   names and digests of the files that the trainer keeps with it
+//! RUN/kept/DIGEST/          those files
 //! RUN/reports/DIGEST        a finished evaluation until the next task
 //! ```
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use protocol::{Digest, Params, RunId};
+use protocol::{Digest, RunId};
 use serde::{Deserialize, Serialize};
 
 use super::error::FederationError;
 use super::session::{State, Working};
 use super::trainer::Report;
 
-/// What a site carries from a round to its next; nothing of it is ever sent.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Carried {
-    /// Tensors the plan leaves at the site.
-    pub local: Vec<f32>,
-    /// The site's own DINO teacher.
-    pub teacher: Option<Vec<f32>>,
-    /// SCAFFOLD's control variate of the site.
-    pub control: Option<Vec<f32>>,
-    /// FedEMA: the site's own weights.
-    pub previous: Option<Vec<f32>>,
-    /// FedEMA: the site's scaler λ.
-    pub lambda: Option<f32>,
-    /// What lossy encoding has not delivered yet.
-    pub residual: Option<Vec<f32>>,
-}
+mod carried;
+mod kept;
+
+pub use carried::Carried;
+
+use kept::Inventory;
 
 /// The site's directory of one run.
 #[derive(Clone, Debug)]
@@ -78,6 +70,32 @@ impl SiteStore {
         Ok(Self { directory, file })
     }
 
+    /// The run that was last worked on under `root`, if the end of the process interrupted it.
+    ///
+    /// # Errors
+    /// If the run cannot be read, or its state is damaged.
+    pub fn interrupted(root: &Path) -> Result<Option<(RunId, Self)>, FederationError> {
+        let entries = match fs::read_dir(root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                let path = root.to_owned();
+                return Err(FederationError::Io { path, source });
+            }
+        };
+        let written = |entry: fs::DirEntry| -> Option<(SystemTime, RunId)> {
+            let run = entry.file_name().to_str()?.parse().ok()?;
+            let state = fs::metadata(entry.path().join(STATE)).ok()?;
+            Some((state.modified().ok()?, run))
+        };
+        let Some((_, run)) = entries.flatten().filter_map(written).max() else {
+            return Ok(None);
+        };
+        let store = Self::open(root, &run)?;
+        let working = matches!(store.state().current, Some((_, Working::Running)));
+        Ok(working.then_some((run, store)))
+    }
+
     /// The session as it was last made durable.
     pub fn state(&self) -> &State {
         &self.file.session
@@ -107,21 +125,41 @@ impl SiteStore {
         Ok(())
     }
 
-    /// Makes durable what goes with an update, before the session may call it ready.
+    /// Makes durable what goes with an update, files of the trainer included, before the session may
+    /// call it ready.
     ///
     /// # Errors
     /// If a file cannot be written.
     pub fn keep_carried(&self, update: Digest, carried: &Carried) -> Result<(), FederationError> {
+        self.keep_files(update)?;
+        // Last: an update counts with what it left only where this file is.
         write_durably(
             &self.directory.join(CARRIED).join(update.to_string()),
             &carried.write(),
-        )?;
+        )
+    }
+
+    /// Gives the trainer's files the name of the update once they are on disk.
+    fn keep_files(&self, update: Digest) -> Result<(), FederationError> {
         let (keep, kept) = (self.directory.join(KEEP), self.kept_path(update));
-        if keep.exists() && !kept.exists() {
-            fs::rename(&keep, &kept)
-                .map_err(|source| FederationError::Io { path: kept, source })?;
+        let inventory = Inventory::make_durable(&keep)?;
+        if inventory.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let rename = || {
+            if kept.exists() {
+                // Of a try that a crash ended.
+                fs::remove_dir_all(&kept)?;
+            }
+            fs::rename(&keep, &kept)?;
+            sync_folder(&self.directory.join(KEPT))?;
+            sync_folder(&self.directory)
+        };
+        rename().map_err(|source| FederationError::Io {
+            path: kept.clone(),
+            source,
+        })?;
+        write_durably(&self.inventory_path(update), &inventory.write())
     }
 
     /// Makes an evaluation durable, before the session may call it ready.
@@ -157,26 +195,32 @@ impl SiteStore {
     /// What the last counted round left.
     ///
     /// # Errors
-    /// If it cannot be read or is damaged.
+    /// If it cannot be read, is missing or damaged.
     pub fn carried(&self) -> Result<Carried, FederationError> {
         let Some(counted) = self.file.counted else {
             return Ok(Carried::default());
         };
         let path = self.directory.join(CARRIED).join(counted.to_string());
-        let bytes = fs::read(&path).map_err(|source| FederationError::Io {
-            path: path.clone(),
-            source,
-        })?;
-        Carried::read(&bytes).map_err(|reason| FederationError::State { path, reason })
+        match fs::read(&path) {
+            Ok(bytes) => Carried::read(&bytes).map_err(|error| FederationError::Lost {
+                path,
+                found: format!("damaged ({error})"),
+            }),
+            Err(source) => Err(FederationError::lost_or_io(path, source)),
+        }
     }
 
     /// What the trainer kept in its last counted round; empty before the first.
     ///
     /// # Errors
-    /// If the directory cannot be made.
+    /// If the directory cannot be made, or a file of the last counted round is missing or damaged.
     pub fn kept(&self) -> Result<PathBuf, FederationError> {
         let path = match self.file.counted {
-            Some(counted) => self.kept_path(counted),
+            Some(counted) => {
+                let path = self.kept_path(counted);
+                Inventory::read(&self.inventory_path(counted))?.check(&path)?;
+                path
+            }
             None => self.directory.join(KEPT).join("none"),
         };
         fs::create_dir_all(&path).map_err(|source| FederationError::Io {
@@ -203,7 +247,7 @@ impl SiteStore {
         Ok(path)
     }
 
-    /// Keeps the plan's bytes, so that work can go on before the coordinator is reached.
+    /// Keeps the plan's bytes, so that interrupted work goes on before the coordinator is reached.
     ///
     /// # Errors
     /// If they cannot be written.
@@ -222,6 +266,10 @@ impl SiteStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(FederationError::Io { path, source }),
         }
+    }
+
+    fn inventory_path(&self, update: Digest) -> PathBuf {
+        self.directory.join(CARRIED).join(format!("{update}.kept"))
     }
 
     fn kept_path(&self, digest: Digest) -> PathBuf {
@@ -244,7 +292,10 @@ impl SiteStore {
             };
             for entry in entries.flatten() {
                 let name = entry.file_name();
-                if needed.iter().any(|needed| name.to_str() == Some(needed)) {
+                let of = name
+                    .to_str()
+                    .map(|name| name.strip_suffix(".kept").unwrap_or(name));
+                if needed.iter().any(|needed| of == Some(needed)) {
                     continue;
                 }
                 let path = entry.path();
@@ -261,48 +312,6 @@ impl SiteStore {
     }
 }
 
-impl Carried {
-    /// As a safetensors file: one tensor for each vector that there is.
-    fn write(&self) -> Vec<u8> {
-        let lambda = self.lambda.map(|lambda| vec![lambda]);
-        let vectors = [
-            ("control", self.control.as_ref()),
-            ("lambda", lambda.as_ref()),
-            ("local", Some(&self.local)),
-            ("previous", self.previous.as_ref()),
-            ("residual", self.residual.as_ref()),
-            ("teacher", self.teacher.as_ref()),
-        ];
-        let tensors: Vec<_> = vectors
-            .into_iter()
-            .filter_map(|(name, values)| Some((name, values.filter(|values| !values.is_empty())?)))
-            .map(|(name, values)| (name.to_owned(), vec![values.len() as u64], values.clone()))
-            .collect();
-        if tensors.is_empty() {
-            return Vec::new();
-        }
-        Params::from_tensors(tensors)
-            .expect("named vectors that are not empty make parameters")
-            .to_safetensors()
-    }
-
-    fn read(bytes: &[u8]) -> Result<Self, String> {
-        if bytes.is_empty() {
-            return Ok(Self::default());
-        }
-        let params = Params::from_safetensors(bytes).map_err(|error| error.to_string())?;
-        let vector = |name| params.tensor(name).map(<[f32]>::to_vec);
-        Ok(Self {
-            local: vector("local").unwrap_or_default(),
-            teacher: vector("teacher"),
-            control: vector("control"),
-            previous: vector("previous"),
-            lambda: vector("lambda").and_then(|values| values.first().copied()),
-            residual: vector("residual"),
-        })
-    }
-}
-
 /// Writes a file so that a crash leaves all of it or none.
 pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), FederationError> {
     let write = || {
@@ -311,13 +320,17 @@ pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), FederationE
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
-        path.parent()
-            .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        path.parent().map_or(Ok(()), sync_folder)
     };
     write().map_err(|source| FederationError::Io {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Makes the names in a folder durable.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 const STATE: &str = "state.json";

@@ -56,10 +56,11 @@ pub struct TrainJob<'a> {
     /// Where to start from.
     pub start: &'a Started,
     /// A directory that lasts from round to round, with what the trainer kept at the end of its
-    /// last counted round; empty before the first.
+    /// last counted round, byte for byte; empty before the first.
     pub kept: &'a Path,
     /// An empty directory for what the trainer keeps at the end of this one, for instance
-    /// optimizer moments. It replaces `kept` when the update has arrived.
+    /// optimizer moments, in files and no folders. They are synced before the update may leave, and
+    /// replace `kept` when it has arrived.
     pub keep: &'a Path,
 }
 
@@ -73,7 +74,7 @@ pub struct EvaluateJob<'a> {
     pub plan: &'a Plan,
     /// Round that made the model.
     pub round: Round,
-    /// The model, all tensors.
+    /// The network to score, all tensors: the one that the coordinator exports.
     pub params: &'a Params,
 }
 

@@ -12,7 +12,7 @@ use protocol::{BlobRef, Digest, RunId, Schema, SiteId};
 use transport::{BlobStore, StoreError};
 
 use super::error::FederationError;
-use super::round::{finish, start};
+use super::round::{finish, scored, start};
 use super::session::{Ready, Task};
 use super::store::SiteStore;
 use super::trainer::{EvaluateJob, TrainError, TrainJob, Trainer};
@@ -90,18 +90,18 @@ impl Workplace {
         };
         let config = self.plan.config();
         let carried = self.store.carried().map_err(failed)?;
-        let started =
-            start(config, &self.schema, &self.layout, &mut model, &carried).map_err(failed)?;
-        drop(model);
-        let mut trainer = self.trainer.lock().unwrap_or_else(PoisonError::into_inner);
+        let (schema, layout) = (&*self.schema, &*self.layout);
         if task.work == Work::Evaluate {
+            let params = scored(config, schema, layout, &mut model, &carried).map_err(failed)?;
+            drop(model);
             let job = EvaluateJob {
                 run: &self.run,
                 site: &self.site,
                 plan: &self.plan,
                 round: task.round,
-                params: &started.params,
+                params: &params,
             };
+            let mut trainer = self.trainer.lock().unwrap_or_else(PoisonError::into_inner);
             let report = trainer.evaluate(&job, &mut flow)?;
             let (blob, bytes) = self.store.keep_report(&report).map_err(failed)?;
             return Ok(Ready {
@@ -112,6 +112,10 @@ impl Workplace {
                 norm: None,
             });
         }
+        let started = start(config, schema, layout, &mut model, &carried).map_err(failed)?;
+        drop(model);
+        // Until the end: what the trainer keeps has one place, which the next task empties.
+        let mut trainer = self.trainer.lock().unwrap_or_else(PoisonError::into_inner);
         let (kept, keep) = (
             self.store.kept().map_err(failed)?,
             self.store.keep().map_err(failed)?,
@@ -127,7 +131,6 @@ impl Workplace {
             keep: &keep,
         };
         let trained = trainer.train(&job, &mut flow)?;
-        drop(trainer);
         let not_written = |error: StoreError| {
             tracing::error!(%error, round = %task.round, "update not written");
             TrainError::Failed("update not written: the site's store failed".to_owned())
@@ -135,7 +138,7 @@ impl Workplace {
         let mut update = self.blobs.writer().map_err(not_written)?;
         let finished = finish(
             config,
-            &self.layout,
+            layout,
             &started,
             &trained,
             &carried,
@@ -168,3 +171,6 @@ impl Workplace {
 }
 
 const SEED_CONTEXT: &str = "fmct 2026-11 stochastic rounding v1";
+
+#[cfg(test)]
+mod tests;

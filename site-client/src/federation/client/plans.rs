@@ -1,13 +1,14 @@
 //! Plans: what a site looks at before it takes part.
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use protocol::Digest;
 use protocol::bounded::Text;
 use protocol::layout::Layout;
 use protocol::message::{Join, Launch, Plan as PlanMessage, Reason, Rejection, Subject};
 use protocol::plan::Plan;
+use protocol::{Digest, RunId, Schema};
 use transport::Link;
 
 use super::{Active, Site};
@@ -52,28 +53,48 @@ impl Site {
         launch: &Launch,
         text: &[u8],
     ) -> Result<Result<(), Reason>, FederationError> {
-        let invalid = |defect: &str| {
-            Ok(Err(Reason::Invalid {
-                defect: Text::lossy(defect),
-            }))
-        };
         if Digest::of(text) != launch.plan {
-            return invalid("plan: its bytes are not those that were signed");
-        }
-        let known = self.active.as_ref().map(|active| &active.workplace);
-        if known.is_some_and(|known| known.run == launch.run && known.plan.digest() == launch.plan)
-        {
-            return Ok(Ok(()));
-        }
-        let plan = match Plan::parse(text) {
-            Ok(plan) => Arc::new(plan),
-            Err(error) => return invalid(&error.to_string()),
-        };
-        if let Err(rule) = self.approval.allows(&plan) {
-            return Ok(Err(Reason::Policy {
-                rule: Text::lossy(&rule),
+            return Ok(Err(Reason::Invalid {
+                defect: Text::lossy("plan: its bytes are not those that were signed"),
             }));
         }
+        if let Some(Active { workplace, .. }) = &self.active
+            && workplace.run == launch.run
+            && workplace.plan.digest() == launch.plan
+        {
+            let (expected, found) = (launch.schema, workplace.schema.digest());
+            if expected == found {
+                return Ok(Ok(()));
+            }
+            self.leave();
+            return Ok(Err(Reason::WrongSchema { expected, found }));
+        }
+        let (plan, schema) = match self.look_at(text).await {
+            Ok(known) => known,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        if schema.digest() != launch.schema {
+            let (expected, found) = (launch.schema, schema.digest());
+            return Ok(Err(Reason::WrongSchema { expected, found }));
+        }
+        let store = SiteStore::open(&self.runs(), &launch.run)?;
+        store.keep_plan(text)?;
+        self.take_up(launch.run.clone(), plan, schema, store);
+        Ok(Ok(()))
+    }
+
+    /// A plan and its model's tensors, if it is allowed here and the model is known here.
+    pub(super) async fn look_at(&mut self, text: &[u8]) -> Result<(Arc<Plan>, Schema), Reason> {
+        let invalid = |defect: String| Reason::Invalid {
+            defect: Text::lossy(&defect),
+        };
+        let plan = Plan::parse(text).map_err(|error| invalid(error.to_string()))?;
+        let plan = Arc::new(plan);
+        self.approval.allows(&plan).map_err(|rule| Reason::Policy {
+            rule: Text::lossy(&rule),
+        })?;
+        // There is one trainer, and it may be at work for a run that is over.
+        self.leave();
         let (trainer, asked) = (Arc::clone(&self.trainer), Arc::clone(&plan));
         let schema = tokio::task::spawn_blocking(move || {
             trainer
@@ -81,20 +102,19 @@ impl Site {
                 .unwrap_or_else(PoisonError::into_inner)
                 .schema(&asked)
         });
-        let schema = match schema.await {
-            Ok(Ok(schema)) => schema,
-            Ok(Err(error)) => return invalid(&error.to_string()),
-            Err(error) => return invalid(&error.to_string()),
-        };
-        if schema.digest() != launch.schema {
-            let (expected, found) = (launch.schema, schema.digest());
-            return Ok(Err(Reason::WrongSchema { expected, found }));
-        }
-        if let Some(active) = &self.active {
-            active.cancel.store(true, Ordering::Relaxed);
-        }
-        let store = SiteStore::open(&self.config.directory.join("runs"), &launch.run)?;
-        store.keep_plan(text)?;
+        let schema = schema.await.map_err(|error| invalid(error.to_string()))?;
+        Ok((plan, schema.map_err(|error| invalid(error.to_string()))?))
+    }
+
+    /// Takes part in a run from where its session was when it was last made durable.
+    pub(super) fn take_up(
+        &mut self,
+        run: RunId,
+        plan: Arc<Plan>,
+        schema: Schema,
+        store: SiteStore,
+    ) {
+        self.leave();
         let tensors = schema
             .tensors()
             .iter()
@@ -102,7 +122,7 @@ impl Site {
         let layout = Arc::new(Layout::new(tensors, plan.config()));
         let session = Session::resume(store.state().clone());
         let workplace = Workplace {
-            run: launch.run.clone(),
+            run,
             site: self.identity.id().clone(),
             plan,
             schema: Arc::new(schema),
@@ -118,6 +138,16 @@ impl Site {
             fetching: None,
             sending: None,
         });
-        Ok(Ok(()))
+    }
+
+    /// Stops what is running; its session lies in the run's store.
+    fn leave(&mut self) {
+        if let Some(active) = self.active.take() {
+            active.cancel.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn runs(&self) -> PathBuf {
+        self.config.directory.join("runs")
     }
 }

@@ -208,6 +208,35 @@ fn fedema_mixes_by_divergence_and_keeps_its_first_scale() {
 }
 
 #[test]
+fn what_is_scored_is_the_global_model_and_no_mixture_with_the_sites_own() {
+    let config =
+        config("dino = { teacher = \"local\" }\nstrategy = { name = \"fedema\", tau = 0.5 }");
+    let layout = layout(&config);
+    let carried = Carried {
+        local: vec![-1.0, -2.0],
+        previous: Some(vec![100.0; 5]),
+        teacher: Some(vec![10.0; 5]),
+        ..Carried::default()
+    };
+    let params = scored(&config, &schema(), &layout, &mut model(&[]), &carried).unwrap();
+    // The plan leaves the norm at the site, so it is the site's own.
+    assert_eq!(params.values(), [-1.0, -2.0, 1.0, 2.0, 3.0, 4.0, 6.0, 5.0]);
+}
+
+#[test]
+fn where_the_coordinator_publishes_a_teacher_the_teacher_is_scored() {
+    let config = config("dino = {}");
+    let layout = layout(&config);
+    let mut model = model(&[11.0, 12.0, 13.0, 14.0, 15.0]);
+    let nothing = Carried::default();
+    let params = scored(&config, &schema(), &layout, &mut model, &nothing).unwrap();
+    assert_eq!(
+        params.values(),
+        [7.0, 8.0, 11.0, 12.0, 13.0, 14.0, 6.0, 15.0]
+    );
+}
+
+#[test]
 fn lossy_updates_carry_their_loss_to_the_next_round() {
     let config = config("dino = { teacher = \"local\" }\nencoding = { update = \"bf16\" }");
     let layout = layout(&config);
@@ -246,6 +275,14 @@ fn a_model_of_another_size_is_refused() {
     );
     let message = result.err().unwrap().to_string();
     assert_eq!(message, "model: expected 32 bytes, found 12");
+    let result = scored(
+        &config,
+        &schema(),
+        &layout(&config),
+        &mut Cursor::new([0; 12]),
+        &Carried::default(),
+    );
+    assert_eq!(result.err().unwrap().to_string(), message);
 }
 
 #[test]
