@@ -8,6 +8,7 @@
 //! Sums are in float64. A new weight is rounded to float32 once.
 
 mod columns;
+mod finite;
 mod fold;
 mod krum;
 mod order;
@@ -25,6 +26,7 @@ pub use columns::{ReadAt, WriteAt};
 pub use validate::{Defect, inspect};
 
 use columns::{copy_section, write_section};
+use finite::require_finite;
 use fold::{Columns, Fold};
 use server_optimizer::ServerOptimizer;
 
@@ -67,7 +69,8 @@ pub struct Summary {
     pub delta_norm: f64,
 }
 
-/// Why an aggregation stopped. None of these is a site's fault: updates were validated before.
+/// Why an aggregation stopped; nothing is published then. Updates were validated before, so what is
+/// wrong is not wrong in one of them alone.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AggregateError {
@@ -77,6 +80,18 @@ pub enum AggregateError {
     /// Reading or writing a blob failed.
     #[error("aggregate: blob not read or written")]
     Io(#[from] io::Error),
+    /// The new model, or the server's moments, would hold a value that is NaN or infinite.
+    #[error(
+        "aggregate: values must be finite, element {element} of tensor {tensor} ({what}) is not"
+    )]
+    NotFinite {
+        /// Weights, teacher, statistics, control, or a moment.
+        what: &'static str,
+        /// Name of the tensor.
+        tensor: String,
+        /// Place in it.
+        element: u64,
+    },
     /// A robust rule got fewer updates than its guarantee needs.
     #[error("aggregate: {strategy} needs at least {needed} updates, found {found}")]
     TooFew {
@@ -92,7 +107,8 @@ pub enum AggregateError {
 /// Folds the staged updates into the next model, and the next moments where the strategy has any.
 ///
 /// # Errors
-/// If there are too few updates for the strategy, or a blob cannot be read or written.
+/// If there are too few updates for the strategy, a value of the result is not finite, or a blob
+/// cannot be read or written.
 pub fn aggregate(
     inputs: &Inputs<'_>,
     model: &mut dyn WriteAt,
@@ -153,6 +169,13 @@ fn fold_weights(
             &mut second,
         )?;
         optimizer.step(&delta, &mut weights, &mut first, &mut second);
+        for (what, values) in [
+            ("weights", &weights),
+            ("first moment", &first),
+            ("second moment", &second),
+        ] {
+            require_finite(layout, (what, Part::Weights), range.start, values)?;
+        }
         write_section(model, &section, range.start, &weights)?;
         optimizer.write_moments(moments, elements, range.start, &first, &second)?;
         if let Some(teacher) = &teacher {
@@ -161,6 +184,8 @@ fn fold_weights(
                 let (old, new) = (f64::from(*teacher), f64::from(*weight));
                 *teacher = (teacher_momentum * old + (1.0 - teacher_momentum) * new) as f32;
             }
+            let kind = ("teacher", Part::Weights);
+            require_finite(layout, kind, range.start, &averaged)?;
             write_section(model, teacher, range.start, &averaged)?;
         }
     }
@@ -186,6 +211,8 @@ fn fold_statistics(
         for (value, delta) in values.iter_mut().zip(&delta) {
             *value = (f64::from(*value) + delta) as f32;
         }
+        let kind = ("statistics", Part::Statistics);
+        require_finite(inputs.layout, kind, range.start, &values)?;
         write_section(model, &section, range.start, &values)?;
     }
     Ok(())
@@ -215,6 +242,8 @@ fn fold_control(inputs: &Inputs<'_>, model: &mut dyn WriteAt) -> Result<(), Aggr
         for (control, delta) in control.iter_mut().zip(&delta) {
             *control = (f64::from(*control) + delta) as f32;
         }
+        let kind = ("control", Part::Weights);
+        require_finite(inputs.layout, kind, range.start, &control)?;
         write_section(model, &section, range.start, &control)?;
     }
     Ok(())

@@ -14,6 +14,7 @@ mod revoke;
 mod serve;
 mod show;
 mod status;
+mod stop;
 mod verify;
 
 use clap::Subcommand;
@@ -49,6 +50,8 @@ pub(crate) enum Command {
     Show(show::Args),
     /// Show who is there, doing what, and who is waited for.
     Status(status::Args),
+    /// End a run before its last round, for good.
+    Stop(stop::Args),
     /// Check a transcript's chain, signatures and receipts.
     Verify(verify::Args),
 }
@@ -71,6 +74,7 @@ impl Command {
             Self::Serve(args) => serve::run(args),
             Self::Show(args) => show::run(args),
             Self::Status(args) => status::run(args),
+            Self::Stop(args) => stop::run(args),
             Self::Verify(args) => verify::run(args),
         }
     }

@@ -6,7 +6,7 @@ use protocol::{RunId, SiteId, Timestamp};
 use thiserror::Error;
 
 use crate::journal::{Document, Journal, JournalError};
-use crate::run::{Action, Event, MAX_REFUSALS, Run};
+use crate::run::{Action, Event, MAX_REFUSALS, Phase, Run};
 
 /// Where events become durable.
 pub trait Log {
@@ -147,6 +147,17 @@ impl Driver {
             self.enter(log, now, event, &[])?;
         }
         Ok(())
+    }
+
+    /// Ends the run, if it is not over.
+    ///
+    /// # Errors
+    /// If the journal cannot be written.
+    pub fn stop(&mut self, log: &mut impl Log, now: Timestamp) -> Result<(), JournalError> {
+        if self.run.phase() == &Phase::Finished {
+            return Ok(());
+        }
+        self.enter(log, now, Event::Stopped, &[])
     }
 
     /// The next thing to do, if any.

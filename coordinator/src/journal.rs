@@ -6,80 +6,21 @@
 //!
 //! One process at a time may hold a directory; [`Journal::open`] refuses a second one.
 
+mod error;
 mod schema;
+mod stops;
 
 use std::fs::{self, File, TryLockError};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use protocol::{Digest, RunId, Timestamp};
 use rusqlite::{
     Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
 };
-use thiserror::Error;
+
+pub use error::JournalError;
 
 use crate::run::{Checkpoint, Event};
-
-/// What went wrong with the journal; never a site's fault.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum JournalError {
-    /// A row does not follow from the one before.
-    #[error("journal of run {run}: event {index} does not continue the hash chain")]
-    Broken {
-        /// The run.
-        run: RunId,
-        /// Index of the row.
-        index: u64,
-    },
-    /// An event that this version does not know.
-    #[error("journal of run {run}: event {index} is not one this version knows")]
-    Event {
-        /// The run.
-        run: RunId,
-        /// Index of the row.
-        index: u64,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// The run exists already.
-    #[error("run {run} exists already")]
-    Exists {
-        /// The run.
-        run: RunId,
-    },
-    /// The directory or its lock could not be used.
-    #[error("journal: cannot use {path}")]
-    Io {
-        /// What could not be used.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another process has it.
-    #[error("journal: another coordinator is running on {path}")]
-    Locked {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Something in the database is not what was written there.
-    #[error("journal: {column} holds a value that was never written there")]
-    Malformed {
-        /// Where.
-        column: &'static str,
-    },
-    /// The database failed.
-    #[error("journal: database failed")]
-    Sqlite(#[from] rusqlite::Error),
-    /// Written by a later version.
-    #[error("journal: schema version {found}, this program knows {known}")]
-    Version {
-        /// Version found.
-        found: u32,
-        /// Latest version known.
-        known: u32,
-    },
-}
 
 /// The journal of one coordinator directory.
 pub struct Journal {
@@ -163,7 +104,8 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Opens the journal beside a process that may hold the directory: to launch a run or look.
+    /// Opens the journal beside a process that may hold the directory, to launch a run; makes it
+    /// where there is none.
     ///
     /// # Errors
     /// If the database cannot be used.
@@ -173,13 +115,24 @@ impl Journal {
         Ok(Self { db, _lock: None })
     }
 
+    /// Opens the journal that a directory has, beside a process that may hold it: to look. Makes
+    /// nothing in a directory without one.
+    ///
+    /// # Errors
+    /// If there is none, or the database cannot be used.
+    pub fn open_existing(directory: &Path) -> Result<Self, JournalError> {
+        let path = directory.join(DATABASE_FILE);
+        let mut db = existing(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        schema::prepare(&mut db)?;
+        Ok(Self { db, _lock: None })
+    }
+
     /// Opens a copy, for instance a backup, without writing to it.
     ///
     /// # Errors
-    /// If the file is not a journal this version knows.
+    /// If there is no such file, or it is not a journal this version knows.
     pub fn open_read_only(database: &Path) -> Result<Self, JournalError> {
-        let db = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        schema::check(&db)?;
+        let db = existing(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         Ok(Self { db, _lock: None })
     }
 
@@ -380,6 +333,22 @@ impl Entry {
             source,
         })
     }
+}
+
+/// Opens a database that is a journal already.
+fn existing(path: &Path, access: OpenFlags) -> Result<Connection, JournalError> {
+    let missing = || JournalError::Missing {
+        path: path.to_owned(),
+    };
+    if !path.is_file() {
+        return Err(missing());
+    }
+    let db = Connection::open_with_flags(path, access)?;
+    // An empty file is a database without tables, for SQLite.
+    if schema::check(&db)? == 0 {
+        return Err(missing());
+    }
+    Ok(db)
 }
 
 /// Hash before the first entry.

@@ -1,5 +1,6 @@
 //! One training run: rounds, cohorts, deadlines. Pure: bytes, clocks and files live elsewhere.
 
+mod drops;
 mod evaluation;
 mod event;
 mod phase;
@@ -30,7 +31,7 @@ use phase::Member;
 ///    │                          staged updates are kept                    ▼ and the last
 ///    └───────────────────────────────────────────────────────────────  Evaluating
 ///      next round                                                          │ last round
-///                                                                          ▼ Finished
+///                                      stopped, in any phase ────────────▶ ▼ Finished
 /// ```
 ///
 /// An event that comes from outside is first put to [`admits`](Self::admits), then journalled, then
@@ -72,6 +73,8 @@ pub struct RoundRecord {
     pub signature: Signature,
     /// Evaluations of the model, by site.
     pub reports: BTreeMap<SiteId, Report>,
+    /// Sites that said they cannot evaluate it, or were revoked meanwhile, and why.
+    pub unevaluated: BTreeMap<SiteId, Dropped>,
     /// When training started.
     pub started: Timestamp,
     /// When the model was published.
@@ -115,16 +118,7 @@ impl Run {
                 round,
                 report,
             } => self.admits_report(site, *round, report),
-            Event::Dropped { site, .. } => match &self.phase {
-                Phase::Training { members, .. }
-                    if matches!(members.get(site), Some(Member::Working { .. })) =>
-                {
-                    Ok(())
-                }
-                phase => Err(Reason::NotAsked {
-                    phase: Text::lossy(&phase.to_string()),
-                }),
-            },
+            Event::Dropped { site, reason } => self.admits_drop(site, reason),
             _ => Ok(()),
         }
     }
@@ -173,9 +167,7 @@ impl Run {
                         staged: staged.blob,
                     })
                 }
-                _ => Err(Reason::NotAsked {
-                    phase: Text::lossy(&self.phase.to_string()),
-                }),
+                _ => Err(self.not_asked()),
             },
             // A site that finished while its round is gathered again has done the same work.
             Phase::Gathering { staged, .. } => match staged.get(site) {
@@ -184,9 +176,7 @@ impl Run {
                     staged: staged.blob,
                 }),
             },
-            phase => Err(Reason::NotAsked {
-                phase: Text::lossy(&phase.to_string()),
-            }),
+            _ => Err(self.not_asked()),
         }
     }
 
@@ -219,7 +209,7 @@ impl Run {
                 delta_norm,
             } => self.aggregated(checkpoint, delta_norm),
             Event::DeadlinePassed => self.drop_working(),
-            Event::Dropped { site, reason } => self.drop_member(&site, reason),
+            Event::Dropped { site, reason } => self.drop_site(&site, reason),
             Event::Evaluated { site, report, .. } => self.evaluated(&site, report),
             Event::EvaluationClosed => self.finish_evaluation(),
             Event::GatherClosed => self.gather_closed(),
@@ -243,7 +233,7 @@ impl Run {
             }
             Event::Restarted => self.restarted(),
             Event::Staged { site, update } => self.stage(site, update),
-            Event::Stopped => self.finish(),
+            Event::Stopped => self.stopped(),
         }
     }
 
@@ -365,6 +355,12 @@ impl Run {
             _ => {}
         }
         needed
+    }
+
+    fn not_asked(&self) -> Reason {
+        Reason::NotAsked {
+            phase: Text::lossy(&self.phase.to_string()),
+        }
     }
 
     fn is_named(&self, site: &SiteId) -> bool {

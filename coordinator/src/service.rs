@@ -18,7 +18,10 @@ mod matrix;
 mod overview;
 mod reader;
 mod record;
+mod renewal;
+mod revoked;
 mod serve;
+mod stop;
 mod uploads;
 mod verify;
 
@@ -34,5 +37,6 @@ pub use matrix::{MatrixRow, Part, Side, SiteArea, TaskAreas, Together, matrix};
 pub use overview::{Overview, RoundOverview, RunOverview, SiteOverview};
 pub use record::record;
 pub use serve::Server;
+pub use stop::{Stop, stop};
 pub use uploads::{Offer, Upload};
 pub use verify::{Verified, replay, trust, verify};

@@ -35,7 +35,7 @@ impl Scene {
             }
         };
         let dino = if objective == "dino" {
-            "dino = {}\n"
+            "dino = {}\nstatistics = [\"center\"]\n"
         } else {
             ""
         };

@@ -80,6 +80,7 @@ fn status_says_who_does_what_how_far_and_who_is_awaited() {
         "refused in round 1: storage is full",
         "declined the plan: site policy: plan has 5 rounds, policy max_rounds is 3",
         "north                reported nothing of EDH, SAH",
+        "harbor               not evaluated: failed: no patients",
         "error: <b>disk failed</b>",
     ] {
         assert!(text.contains(expected), "{expected}: not in\n{text}");

@@ -24,6 +24,9 @@ use protocol::message::{
 use protocol::plan::Plan;
 use protocol::{BlobRef, Digest, Params, Role, Round, RunId, Signed, SiteId, Timestamp};
 
+#[path = "updates/endings.rs"]
+mod endings;
+
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const SITES: [&str; 2] = ["north", "south"];
 
@@ -31,6 +34,7 @@ const SITES: [&str; 2] = ["north", "south"];
 struct Scene {
     folder: tempfile::TempDir,
     coordinator: Coordinator,
+    authority: Authority,
     identities: Vec<Identity>,
     trust: Trust,
     schema: Digest,
@@ -39,6 +43,11 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
+        Self::of("rule = \"full\"", "")
+    }
+
+    /// A run under another cohort rule, and with `rest` at the end of its plan.
+    fn of(rule: &str, rest: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut authority = Authority::found("headct".parse().unwrap(), NOW).unwrap();
         let own = Arc::new(admit(&mut authority, Role::Coordinator, "coordinator"));
@@ -52,8 +61,8 @@ impl Scene {
             "name = \"doors\"\nobjective = \"mae\"\nmodel = \"vit\"\npreset = \"tiny\"\n\
              initial = \"{}\"\nrounds = 2\nlocal = {{ steps = 1, batch_size = 1 }}\n\
              schedule = {{ learning_rate = {{ peak = 0.1 }} }}\n\
-             cohort = {{ rule = \"full\", sites = {SITES:?} }}\n\
-             limits = {{ max_update_norm = 10.0, max_examples = 1000 }}\n",
+             cohort = {{ {rule}, sites = {SITES:?} }}\n\
+             limits = {{ max_update_norm = 10.0, max_examples = 1000 }}\n{rest}\n",
             initial.digest()
         );
         let plan = Plan::parse(plan.as_bytes()).unwrap();
@@ -63,6 +72,7 @@ impl Scene {
         launch(&mut journal, &blobs, &own, &run, &plan, &initial, NOW).unwrap();
         let mut coordinator =
             Coordinator::open(folder.path(), own, Options::default(), NOW).unwrap();
+        coordinator.follow(trust.clone());
         for site in SITES {
             let site: SiteId = site.parse().unwrap();
             coordinator.connected(site.clone());
@@ -76,6 +86,7 @@ impl Scene {
         Self {
             folder,
             coordinator,
+            authority,
             identities: identities.into(),
             trust,
             schema: initial.schema().digest(),
@@ -141,6 +152,33 @@ impl Scene {
     fn fold(&mut self) {
         let job = self.coordinator.poll_job().unwrap();
         self.coordinator.folded(NOW, job.run().unwrap()).unwrap();
+    }
+
+    /// Launches a second run beside the process that serves.
+    fn launch_another(&self) -> RunId {
+        let run: RunId = "doors-2".parse().unwrap();
+        let mut journal = Journal::open_shared(self.folder.path()).unwrap();
+        let first = journal.launches().unwrap().remove(0);
+        let plan = Plan::parse(&first.plan).unwrap();
+        let initial = Initial::open(&self.folder.path().join("first.safetensors")).unwrap();
+        let (blobs, own) = (self.coordinator.blobs(), &self.identities[0]);
+        launch(&mut journal, blobs, own, &run, &plan, &initial, NOW).unwrap();
+        run
+    }
+
+    /// Shuts a site out, as another process would, and lets this one know.
+    fn revoke(&mut self, site: usize) {
+        self.authority
+            .revoke(&SITES[site].parse().unwrap(), NOW)
+            .unwrap();
+        let newest = self.authority.consortium();
+        assert!(self.trust.update(newest.as_bytes()).unwrap());
+    }
+
+    /// The run that is served, by its name, and what it is doing.
+    fn served(&self) -> (String, String) {
+        let run = self.coordinator.overview(NOW).run.unwrap();
+        (run.run, run.phase)
     }
 
     fn refusals(&self, round: u32, site: usize) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! What a run will do: data, never code.
 //!
-//! A plan is a TOML file with a closed schema. [`Plan::parse`] is the only way to get one, so a
-//! plan in hand is a checked plan. Its [digest](Plan::digest) is over the bytes as they were
+//! A plan is a TOML file with a closed schema. [`Plan::parse`] checks it, so a plan in hand is a
+//! checked plan ([`Plan::launched`] is for those that a journal holds). Its [digest](Plan::digest) is over the bytes as they were
 //! written: the coordinator signs it, each site approves it, and nobody re-encodes it.
 //!
 //! ```
@@ -31,15 +31,17 @@
 
 mod check;
 mod config;
+mod limits;
 mod pattern;
 mod schedule;
 mod strategy;
 
 pub use check::PlanError;
 pub use config::{
-    Cohort, CohortRule, Config, Dino, Encodings, Evaluation, Limits, Local, Objective,
-    OptimizerState, Preset, Schedule, Selection, Teacher,
+    Cohort, CohortRule, Config, Dino, Encodings, Evaluation, Local, Objective, OptimizerState,
+    Preset, Schedule, Selection, Teacher,
 };
+pub use limits::Limits;
 pub use pattern::Pattern;
 pub use schedule::{Cosine, Warmup};
 pub use strategy::{Aggregation, Strategy, Weighting};
@@ -64,6 +66,17 @@ impl Plan {
     /// If the text is too long, is not the schema's TOML (an unknown field is refused), or breaks
     /// one of its rules.
     pub fn parse(text: &[u8]) -> Result<Self, PlanError> {
+        let plan = Self::launched(text)?;
+        check::check_later(&plan.config)?;
+        Ok(plan)
+    }
+
+    /// Reads a plan that was launched before: rules that came later are not held against it, so
+    /// that an old journal can be replayed and verified still.
+    ///
+    /// # Errors
+    /// If the text is too long, is not the schema's TOML, or breaks a rule that there always was.
+    pub fn launched(text: &[u8]) -> Result<Self, PlanError> {
         if text.len() > Self::MAX_BYTES {
             return Err(PlanError::TooLong { found: text.len() });
         }

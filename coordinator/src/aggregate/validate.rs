@@ -14,6 +14,16 @@ use super::columns::{ReadAt, dot, read_section};
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum Defect {
+    /// Too large a change of SCAFFOLD's control variate.
+    #[error(
+        "update: norm {found} of the control is above {limit}, which follows from the plan's limit"
+    )]
+    Control {
+        /// Norm of the change of the control variate.
+        found: f64,
+        /// The plan's [`max_control_norm`](Config::max_control_norm).
+        limit: f64,
+    },
     /// A value is NaN or infinite, or decodes to one.
     #[error("update: values must be finite, element {element} of {part:?} is not")]
     NotFinite {
@@ -48,8 +58,8 @@ impl From<Defect> for Reason {
     }
 }
 
-/// Reads an update once: right size, all finite, norm within the plan's limit. Returns the norm of
-/// its change of weights.
+/// Reads an update once: right size, all finite, norms within the plan's limits. Returns the norm
+/// of its change of weights.
 ///
 /// # Errors
 /// The outer error is ours (the blob could not be read), the inner the site's.
@@ -62,7 +72,7 @@ pub fn inspect(
     if expected != found {
         return Ok(Err(Defect::Size { expected, found }));
     }
-    let mut squared = 0.0;
+    let (mut squared, mut squared_control) = (0.0, 0.0);
     let mut values = Vec::new();
     for section in layout.update() {
         let mut start = 0;
@@ -80,17 +90,26 @@ pub fn inspect(
                     element,
                 }));
             }
-            if section.part == Part::Weights {
-                squared += sum;
+            match section.part {
+                Part::Weights => squared += sum,
+                Part::Control => squared_control += sum,
+                _ => {}
             }
             start = end;
         }
     }
-    let norm = squared.sqrt();
-    match config.limits.max_update_norm {
-        Some(limit) if norm > limit => Ok(Err(Defect::Norm { found: norm, limit })),
-        _ => Ok(Ok(norm)),
+    let (norm, found) = (squared.sqrt(), squared_control.sqrt());
+    if let Some(limit) = config.limits.max_update_norm
+        && norm > limit
+    {
+        return Ok(Err(Defect::Norm { found: norm, limit }));
     }
+    if let Some(limit) = config.max_control_norm()
+        && found > limit
+    {
+        return Ok(Err(Defect::Control { found, limit }));
+    }
+    Ok(Ok(norm))
 }
 
 /// Elements looked at at a time; a multiple of the encoding block.

@@ -32,7 +32,7 @@ pub(crate) struct RestoreArgs {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     // The journal first: whatever its copy refers to is then there to be copied.
-    Journal::open_shared(&args.dir)?.backup(&args.out)?;
+    Journal::open_existing(&args.dir)?.backup(&args.out)?;
     println!("journal copied to {}", args.out.display());
     if let Some(address) = &args.bucket {
         let copied = with_bucket(&args.dir, address, async |store, bucket| {
@@ -48,6 +48,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 pub(crate) fn restore(args: RestoreArgs) -> anyhow::Result<()> {
+    // Blobs without the journal that names them are in the wrong directory.
+    drop(Journal::open_existing(&args.dir)?);
     let copied = with_bucket(&args.dir, &args.bucket, async |store, bucket| {
         let digests = bucket.digests().await?;
         for digest in &digests {

@@ -33,15 +33,8 @@ pub(crate) struct Secret {
 
 impl Secret {
     pub(crate) fn read(&self) -> anyhow::Result<Option<Passphrase>> {
-        let passphrase = self
-            .passphrase_file
-            .as_deref()
-            .map(Passphrase::from_file)
-            .transpose()?;
-        if passphrase.as_ref().is_some_and(Passphrase::is_empty) {
-            anyhow::bail!("passphrase: empty, expected at least one character");
-        }
-        Ok(passphrase)
+        let path = self.passphrase_file.as_deref();
+        Ok(path.map(Passphrase::from_file).transpose()?)
     }
 }
 

@@ -169,6 +169,9 @@ fn print(overview: &Value) {
             let tasks: Vec<String> = tasks.as_array().into_iter().flatten().map(text).collect();
             println!("{site:<20} reported nothing of {}", tasks.join(", "));
         }
+        for (site, why) in last["unevaluated"].as_object().into_iter().flatten() {
+            println!("{site:<20} not evaluated: {}", text(why));
+        }
     }
     for error in overview["errors"].as_array().into_iter().flatten() {
         println!("error: {}", text(&error[1]));

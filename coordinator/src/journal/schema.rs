@@ -33,7 +33,8 @@ pub(super) fn check(db: &Connection) -> Result<u32, JournalError> {
 }
 
 /// From version n to n + 1; a database keeps the number of the last one in `user_version`.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE runs (
         run         TEXT PRIMARY KEY,
         plan        BLOB NOT NULL,
@@ -54,7 +55,14 @@ const MIGRATIONS: [&str; 1] = ["
         run    TEXT NOT NULL REFERENCES runs (run),
         bytes  BLOB NOT NULL
     ) STRICT;
-"];
+",
+    "
+    CREATE TABLE stops (
+        run      TEXT PRIMARY KEY REFERENCES runs (run),
+        asked_at INTEGER NOT NULL
+    ) STRICT;
+",
+];
 
 /// How long a launch beside a busy coordinator waits for its turn.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

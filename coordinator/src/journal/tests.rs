@@ -83,6 +83,52 @@ fn a_run_can_be_launched_beside_the_process_that_serves() {
 }
 
 #[test]
+fn looking_at_a_directory_without_a_journal_makes_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(DATABASE_FILE);
+    let expected = format!("journal: there is none at {}", path.display());
+    let looks = || {
+        [
+            Journal::open_existing(directory.path()),
+            Journal::open_read_only(&path),
+        ]
+    };
+    for look in looks() {
+        assert_eq!(look.err().unwrap().to_string(), expected);
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    // Nor does it make a journal of an empty file.
+    fs::write(&path, "").unwrap();
+    for look in looks() {
+        assert_eq!(look.err().unwrap().to_string(), expected);
+    }
+    assert_eq!(fs::read(&path).unwrap(), b"");
+}
+
+#[test]
+fn a_database_of_an_earlier_version_keeps_its_events_and_can_be_asked_to_stop_a_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let launch = launch("run-1");
+    let mut journal = Journal::open(directory.path()).unwrap();
+    journal.launch(&launch, start()).unwrap();
+    let before = journal.entries(&launch.run).unwrap();
+    journal.db.execute_batch("DROP TABLE stops").unwrap();
+    journal.db.pragma_update(None, "user_version", 1).unwrap();
+    drop(journal);
+    let mut journal = Journal::open_existing(directory.path()).unwrap();
+    assert_eq!(journal.entries(&launch.run).unwrap(), before);
+    assert_eq!(journal.stops().unwrap(), []);
+    for _ in 0..2 {
+        journal.ask_stop(&launch.run, Timestamp(9)).unwrap();
+    }
+    assert_eq!(journal.stops().unwrap(), std::slice::from_ref(&launch.run));
+    journal.forget_stop(&launch.run).unwrap();
+    assert_eq!(journal.stops().unwrap(), []);
+    let unknown = RunId::new("run-2").unwrap();
+    journal.ask_stop(&unknown, Timestamp(9)).unwrap_err();
+}
+
+#[test]
 fn every_kind_of_tampering_breaks_the_chain() {
     let directory = tempfile::tempdir().unwrap();
     let run = launch("run-1").run;
@@ -158,6 +204,6 @@ fn a_database_of_a_later_version_is_refused() {
     let error = Journal::open(directory.path()).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "journal: schema version 99, this program knows 1"
+        "journal: schema version 99, this program knows 2"
     );
 }

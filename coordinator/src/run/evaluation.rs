@@ -8,7 +8,7 @@ use protocol::message::Reason;
 use protocol::plan::CohortRule;
 use protocol::{Round, SiteId, Timestamp};
 
-use super::event::{Action, Checkpoint, Exact, Report, Signature};
+use super::event::{Action, Checkpoint, Dropped, Exact, Report, Signature};
 use super::{Phase, RoundRecord, Run};
 
 impl Run {
@@ -35,6 +35,7 @@ impl Run {
         self.phase = Phase::Evaluating {
             awaited,
             reports: BTreeMap::new(),
+            dropped: BTreeMap::new(),
             deadline,
         };
         for site in connected {
@@ -51,12 +52,16 @@ impl Run {
             presence.finish(now);
         }
         let Phase::Evaluating {
-            awaited, reports, ..
+            awaited,
+            reports,
+            dropped,
+            ..
         } = &mut self.phase
         else {
             return;
         };
         awaited.remove(site);
+        dropped.remove(site);
         reports.insert(site.clone(), report);
         if awaited.is_empty() {
             self.finish_evaluation();
@@ -64,17 +69,38 @@ impl Run {
     }
 
     pub(super) fn finish_evaluation(&mut self) {
-        let Phase::Evaluating { reports, .. } = &mut self.phase else {
-            return;
-        };
-        let reports = std::mem::take(reports);
-        match self.history.last_mut() {
-            Some(record) => record.reports = reports,
-            None => self
-                .history
-                .push(RoundRecord::initial(self.checkpoint, self.now, reports)),
+        if self.keep_evaluation() {
+            self.next_round(self.checkpoint.round);
         }
-        self.next_round(self.checkpoint.round);
+    }
+
+    /// Ends the run wherever it is. What sites have reported of the last model is kept; updates of
+    /// the round in work are not folded.
+    pub(super) fn stopped(&mut self) {
+        self.keep_evaluation();
+        if self.phase != Phase::Finished {
+            self.finish();
+        }
+    }
+
+    /// Moves what has arrived into the record of the model's round; whether there was an evaluation.
+    fn keep_evaluation(&mut self) -> bool {
+        let Phase::Evaluating {
+            reports, dropped, ..
+        } = &mut self.phase
+        else {
+            return false;
+        };
+        let (reports, unevaluated) = (std::mem::take(reports), std::mem::take(dropped));
+        match self.history.last_mut() {
+            Some(record) => (record.reports, record.unevaluated) = (reports, unevaluated),
+            None => self.history.push(RoundRecord {
+                reports,
+                unevaluated,
+                ..RoundRecord::initial(self.checkpoint, self.now)
+            }),
+        }
+        true
     }
 
     pub(super) fn admits_report(
@@ -83,10 +109,11 @@ impl Run {
         round: Round,
         report: &Report,
     ) -> Result<(), Reason> {
-        let Phase::Evaluating { awaited, .. } = &self.phase else {
-            return Err(Reason::NotAsked {
-                phase: Text::lossy(&self.phase.to_string()),
-            });
+        let Phase::Evaluating {
+            awaited, dropped, ..
+        } = &self.phase
+        else {
+            return Err(self.not_asked());
         };
         let expected = self.checkpoint.round;
         if round != expected {
@@ -95,10 +122,10 @@ impl Run {
                 found: round,
             });
         }
-        if !awaited.contains(site) {
-            return Err(Reason::NotAsked {
-                phase: Text::lossy(&self.phase.to_string()),
-            });
+        // A site that failed may have tried again: it was asked again over another connection.
+        let failed = matches!(dropped.get(site), Some(Dropped::Failed { .. }));
+        if !awaited.contains(site) && !failed {
+            return Err(self.not_asked());
         }
         let Some(evaluation) = &self.config.evaluation else {
             return Ok(());
@@ -133,7 +160,7 @@ impl Run {
 
 impl RoundRecord {
     /// The record of a model that no round made: the one an evaluation run is given.
-    fn initial(checkpoint: Checkpoint, now: Timestamp, reports: BTreeMap<SiteId, Report>) -> Self {
+    fn initial(checkpoint: Checkpoint, now: Timestamp) -> Self {
         Self {
             checkpoint,
             base: checkpoint,
@@ -141,7 +168,8 @@ impl RoundRecord {
             dropped: BTreeMap::new(),
             delta_norm: Exact::default(),
             signature: Signature::default(),
-            reports,
+            reports: BTreeMap::new(),
+            unevaluated: BTreeMap::new(),
             started: now,
             published: now,
         }

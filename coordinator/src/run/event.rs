@@ -95,7 +95,7 @@ pub enum Event {
     },
     /// The round's deadline passed.
     DeadlinePassed,
-    /// A site will not finish this round.
+    /// A site will not finish this round, or the evaluation of its model.
     Dropped {
         /// The site.
         site: SiteId,
@@ -153,7 +153,7 @@ pub enum Event {
         /// The update.
         update: Update,
     },
-    /// The run was ended before its last round.
+    /// Somebody ended the run before its last round.
     Stopped,
 }
 
@@ -178,7 +178,7 @@ impl Signature {
     }
 }
 
-/// Why a site is out of a round. It is in the run still.
+/// Why a site is out of a round or an evaluation. It is in the run still.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "why", rename_all = "kebab-case")]
 pub enum Dropped {
@@ -191,6 +191,8 @@ pub enum Dropped {
     },
     /// No progress for the plan's idle timeout.
     Idle,
+    /// The site was shut out of the consortium: what it has staged does not count either.
+    Revoked,
 }
 
 impl fmt::Display for Dropped {
@@ -199,6 +201,7 @@ impl fmt::Display for Dropped {
             Self::Deadline => f.write_str("deadline passed"),
             Self::Failed { reason } => write!(f, "failed: {reason}"),
             Self::Idle => f.write_str("no progress"),
+            Self::Revoked => f.write_str("revoked"),
         }
     }
 }

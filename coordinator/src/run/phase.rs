@@ -49,6 +49,8 @@ pub enum Phase {
         awaited: BTreeSet<SiteId>,
         /// What has arrived.
         reports: BTreeMap<SiteId, Report>,
+        /// Sites that are not waited for although nothing has arrived, and why.
+        dropped: BTreeMap<SiteId, Dropped>,
         /// When the rest are not waited for any longer.
         deadline: Timestamp,
     },
@@ -95,9 +97,13 @@ impl Phase {
                 Some(Member::Dropped(reason)) => format!("dropped: {reason}"),
                 None => "not in this round".to_owned(),
             },
-            Self::Evaluating { awaited, .. } if awaited.contains(site) => {
-                "its evaluation".to_owned()
-            }
+            Self::Evaluating {
+                awaited, dropped, ..
+            } => match dropped.get(site) {
+                Some(reason) => format!("dropped: {reason}"),
+                None if awaited.contains(site) => "its evaluation".to_owned(),
+                None => "nothing".to_owned(),
+            },
             _ => "nothing".to_owned(),
         }
     }
@@ -126,9 +132,13 @@ impl Run {
                 }
             }
             Phase::Evaluating {
-                awaited, reports, ..
+                awaited,
+                reports,
+                dropped,
+                ..
             } => {
                 if !reports.contains_key(&site) {
+                    dropped.remove(&site);
                     awaited.insert(site.clone());
                     let checkpoint = self.checkpoint;
                     self.actions
@@ -243,35 +253,8 @@ impl Run {
         }
     }
 
-    pub(super) fn drop_member(&mut self, site: &SiteId, reason: Dropped) {
-        if let Phase::Training { members, .. } = &mut self.phase
-            && let Some(member @ Member::Working { .. }) = members.get_mut(site)
-        {
-            *member = Member::Dropped(reason.clone());
-            self.actions.push_back(Action::Withdraw {
-                site: site.clone(),
-                reason,
-            });
-            self.settle();
-        }
-    }
-
-    pub(super) fn drop_working(&mut self) {
-        let Phase::Training { members, .. } = &mut self.phase else {
-            return;
-        };
-        for (site, member) in members {
-            if matches!(member, Member::Working { .. }) {
-                *member = Member::Dropped(Dropped::Deadline);
-                let (site, reason) = (site.clone(), Dropped::Deadline);
-                self.actions.push_back(Action::Withdraw { site, reason });
-            }
-        }
-        self.settle();
-    }
-
     /// Ends training when nobody is at work any more: with a quorum forward, without it back.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         let Phase::Training {
             members, started, ..
         } = &mut self.phase
@@ -333,6 +316,7 @@ impl Run {
             delta_norm,
             signature: Signature::default(),
             reports: BTreeMap::new(),
+            unevaluated: BTreeMap::new(),
             started: *started,
             published: self.now,
         };

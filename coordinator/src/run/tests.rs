@@ -3,7 +3,9 @@ use protocol::plan::Plan;
 
 use super::*;
 
+mod drops;
 mod evaluation;
+mod stop;
 
 fn config(cohort: &str, tail: &str) -> Config {
     let text = format!(

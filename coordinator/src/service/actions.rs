@@ -1,7 +1,6 @@
 //! What the run wants done: messages to sites, folds, signatures, and the end of what nobody needs.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use protocol::message;
 use protocol::{Digest, Timestamp};
@@ -25,11 +24,17 @@ impl Coordinator {
     /// If the journal cannot be written.
     pub fn folded(&mut self, now: Timestamp, folded: Folded) -> Result<(), ServiceError> {
         let Folded {
+            run,
             checkpoint,
             delta_norm,
         } = folded;
-        let expected = self.active.as_ref().map(|active| active.driver.run());
-        if expected.is_none_or(|run| !matches!(run.phase(), Phase::Aggregating { .. })) {
+        // A fold may end after its run was stopped and another one has begun.
+        let expected = |active: &Active| {
+            let state = active.driver.run();
+            matches!(state.phase(), Phase::Aggregating { .. })
+                && (&active.launch.run, state.round()) == (&run, checkpoint.round)
+        };
+        if !self.active.as_ref().is_some_and(expected) {
             return Ok(());
         }
         let event = Event::Aggregated {
@@ -43,20 +48,14 @@ impl Coordinator {
 
     /// Asks for the fold under way once more, after it failed.
     pub fn fold_again(&mut self) {
-        let aggregating =
-            |active: &&Active| matches!(active.driver.run().phase(), Phase::Aggregating { .. });
-        let Some(active) = self.active.as_ref().filter(aggregating) else {
+        let Some(active) = self.active.as_ref().filter(|_| self.jobs.is_empty()) else {
             return;
         };
-        if let Phase::Aggregating { updates, .. } = active.driver.run().phase() {
-            self.jobs.push_back(FoldJob {
-                config: Arc::clone(&active.config),
-                layout: Arc::clone(&active.layout),
-                blobs: self.blobs.clone(),
-                round: active.driver.run().round(),
-                base: active.driver.run().checkpoint(),
-                updates: updates.clone(),
-            });
+        let run = active.driver.run();
+        if let Phase::Aggregating { updates, .. } = run.phase() {
+            let (round, base) = (run.round(), run.checkpoint());
+            let job = active.fold_job(&self.blobs, round, base, updates.clone());
+            self.jobs.push_back(job);
         }
     }
 
@@ -84,14 +83,8 @@ impl Coordinator {
                 updates,
             } => {
                 tracing::info!(%round, updates = updates.len(), "aggregating");
-                self.jobs.push_back(FoldJob {
-                    config: Arc::clone(&active.config),
-                    layout: Arc::clone(&active.layout),
-                    blobs: self.blobs.clone(),
-                    round,
-                    base,
-                    updates,
-                });
+                let job = active.fold_job(&self.blobs, round, base, updates);
+                self.jobs.push_back(job);
             }
             Action::Evaluate { site, checkpoint } => {
                 let task = active.task(checkpoint.round, checkpoint, message::Work::Evaluate);
@@ -128,8 +121,8 @@ impl Coordinator {
                 let reason = match reason {
                     Dropped::Deadline => message::Withdrawal::Deadline,
                     Dropped::Idle => message::Withdrawal::Idle,
-                    // It said so itself.
-                    Dropped::Failed { .. } => return Ok(()),
+                    // It said so itself, or is cut off.
+                    Dropped::Failed { .. } | Dropped::Revoked => return Ok(()),
                 };
                 let run = active.launch.run.clone();
                 let round = active.driver.run().round();

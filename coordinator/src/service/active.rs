@@ -14,7 +14,7 @@ use super::initial::layout;
 use crate::blobs::Blobs;
 use crate::driver::Driver;
 use crate::journal::{Journal, JournalError, Launch};
-use crate::run::{Checkpoint, Event, RoundRecord};
+use crate::run::{Checkpoint, Event, Update};
 
 /// The run that is served.
 pub(super) struct Active {
@@ -31,7 +31,7 @@ pub(super) struct Active {
 impl Active {
     /// Rebuilds a run from the journal.
     pub(super) fn load(journal: &Journal, launch: Launch) -> Result<Self, ServiceError> {
-        let plan = Plan::parse(&launch.plan)?;
+        let plan = Plan::launched(&launch.plan)?;
         let header = protocol::params::Header::parse(&launch.schema)?;
         let layout = Arc::new(layout(header.schema(), &plan));
         let config = Arc::new(plan.config().clone());
@@ -57,14 +57,21 @@ impl Active {
         })
     }
 
-    pub(super) fn fold_job(&self, blobs: &Blobs, record: &RoundRecord) -> FoldJob {
+    pub(super) fn fold_job(
+        &self,
+        blobs: &Blobs,
+        round: Round,
+        base: Checkpoint,
+        updates: BTreeMap<SiteId, Update>,
+    ) -> FoldJob {
         FoldJob {
+            run: self.launch.run.clone(),
             config: Arc::clone(&self.config),
             layout: Arc::clone(&self.layout),
             blobs: blobs.clone(),
-            round: record.checkpoint.round,
-            base: record.base,
-            updates: record.updates.clone(),
+            round,
+            base,
+            updates,
         }
     }
 

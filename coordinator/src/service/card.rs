@@ -26,7 +26,7 @@ pub fn model_card(
     round: Option<Round>,
     named: &BTreeSet<SiteId>,
 ) -> Result<String, ServiceError> {
-    let lineage = Lineage::read(&Journal::open_shared(directory)?)?;
+    let lineage = Lineage::read(&Journal::open_existing(directory)?)?;
     let active = lineage.run(run)?;
     let state = active.driver.run();
     let round = round.unwrap_or_else(|| state.result().round);

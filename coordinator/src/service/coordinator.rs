@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use certs::Identity;
+use certs::{Identity, Trust};
 use protocol::bounded::List;
 use protocol::message::{self, Message, Reason, Rejection, Subject};
 use protocol::{Digest, Round, RunId, Signed, SiteId, Statement, Timestamp};
@@ -29,6 +29,8 @@ pub struct Coordinator {
     pub(super) journal: Journal,
     pub(super) blobs: Blobs,
     pub(super) identity: Arc<Identity>,
+    /// Who is a member; nobody is turned down if it is not known.
+    pub(super) trust: Option<Trust>,
     pub(super) options: Options,
     pub(super) active: Option<Active>,
     /// Runs that are known to be over.
@@ -58,6 +60,7 @@ impl Coordinator {
             journal,
             blobs,
             identity,
+            trust: None,
             options,
             active: None,
             finished: BTreeSet::new(),
@@ -71,12 +74,15 @@ impl Coordinator {
         Ok(coordinator)
     }
 
-    /// Takes up the oldest run that is not finished, if none is active. Where all are finished, the
-    /// latest is served on: a site may not have heard of its end, or of its own last receipt.
+    /// Stops what was asked to be stopped, drops who was revoked, and takes up the oldest run that is
+    /// not finished, if none is active. Where all are finished, the latest is served on: a site may
+    /// not have heard of its end, or of its own last receipt.
     ///
     /// # Errors
     /// If the journal cannot be read or written.
     pub fn activate(&mut self, now: Timestamp) -> Result<(), ServiceError> {
+        self.stop_asked(now)?;
+        self.drop_shut_out(now)?;
         let is_over = |active: &Active| active.driver.run().phase() == &Phase::Finished;
         if self.active.as_ref().is_some_and(|active| !is_over(active)) {
             return Ok(());
@@ -220,11 +226,12 @@ impl Coordinator {
     /// # Errors
     /// If the journal cannot be written.
     pub fn tick(&mut self, now: Timestamp) -> Result<(), ServiceError> {
-        if self.active.is_some() {
+        if self.run().is_some_and(|run| run.due(now).is_some()) {
+            // Time may start the fold.
+            self.drop_shut_out(now)?;
             self.with_log(|driver, log| driver.tick(log, now))?;
-            self.act(now)?;
         }
-        Ok(())
+        self.act(now)
     }
 
     /// The next message to be sent to a site.
@@ -295,6 +302,8 @@ impl Coordinator {
         site: &SiteId,
         reason: String,
     ) -> Result<(), ServiceError> {
+        // What is left may be folded now.
+        self.drop_shut_out(now)?;
         let site = site.clone();
         let reason = Dropped::Failed { reason };
         // A failure of a task that is over concerns nobody.

@@ -24,17 +24,23 @@ pub enum ServiceError {
         /// Its name.
         digest: Digest,
     },
-    /// Replaying a round gave another model.
-    #[error("run {run}, round {round}: replay gives model {found}, the journal says {expected}")]
+    /// Replaying a round gave another model, or other moments of the server's optimizer.
+    #[error(
+        "run {run}, round {round}: replay gives {what} {}, the journal says {}",
+        shown(*.found),
+        shown(*.expected)
+    )]
     Differs {
         /// The run.
         run: RunId,
         /// The first round that differs.
         round: Round,
+        /// Model or moments.
+        what: &'static str,
         /// What the journal says.
-        expected: Digest,
+        expected: Option<Digest>,
         /// What was computed.
-        found: Digest,
+        found: Option<Digest>,
     },
     /// The initial checkpoint is not a file of float32 tensors.
     #[error("initial checkpoint")]
@@ -99,4 +105,19 @@ impl ServiceError {
         let path = path.into();
         move |source| Self::Io { path, source }
     }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn shown(digest: Option<Digest>) -> String {
+    digest.map_or_else(|| "none".to_owned(), |digest| digest.to_string())
 }

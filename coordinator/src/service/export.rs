@@ -39,7 +39,7 @@ pub fn export_model(
     network: Network,
     out: &Path,
 ) -> Result<Checkpoint, ServiceError> {
-    let journal = Journal::open_shared(directory)?;
+    let journal = Journal::open_existing(directory)?;
     let active = load(&journal, run)?;
     let run_state = active.driver.run();
     let checkpoint = match round {
@@ -99,8 +99,9 @@ pub fn export_model(
 /// # Errors
 /// If a file cannot be written.
 pub fn export_transcript(directory: &Path, out: &Path) -> Result<(), ServiceError> {
+    let journal = Journal::open_existing(directory)?;
     fs::create_dir_all(out).map_err(ServiceError::io(out))?;
-    Journal::open_shared(directory)?.backup(&out.join("journal.sqlite"))?;
+    journal.backup(&out.join("journal.sqlite"))?;
     for name in ["root.pem", "consortium.fmct"] {
         fs::copy(directory.join(name), out.join(name))
             .map_err(ServiceError::io(directory.join(name)))?;

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 use protocol::layout::Layout;
 use protocol::plan::Config;
-use protocol::{Digest, Round, SiteId};
+use protocol::{Digest, Round, RunId, SiteId};
 
 use super::error::ServiceError;
 use crate::aggregate::{Contribution, Inputs, aggregate, moments_bytes};
@@ -16,6 +17,7 @@ use crate::run::{Checkpoint, Update};
 /// One round to be folded.
 #[derive(Clone)]
 pub struct FoldJob {
+    pub(super) run: RunId,
     pub(super) config: Arc<Config>,
     pub(super) layout: Arc<Layout>,
     pub(super) blobs: Blobs,
@@ -25,8 +27,10 @@ pub struct FoldJob {
 }
 
 /// What folding gave.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Folded {
+    /// The run it belongs to.
+    pub run: RunId,
     /// The new model, durable.
     pub checkpoint: Checkpoint,
     /// Norm of the folded change.
@@ -44,13 +48,13 @@ impl FoldJob {
         let (model_file, model_path) = scratch;
         let (moments_file, moments_path) = store("moments")?;
         let delta_norm = self.fold(&model_file, &moments_file)?;
-        let commit = |file, path: &std::path::Path| {
+        let commit = |file, path: &Path| {
             self.blobs
                 .commit(file, path)
                 .map_err(ServiceError::io(path))
         };
-        let has_moments = moments_bytes(&self.config, &self.layout) > 0;
-        let moments = has_moments
+        let moments = self
+            .has_moments()
             .then(|| commit(&moments_file, &moments_path))
             .transpose()?;
         let model = commit(&model_file, &model_path)?;
@@ -61,16 +65,18 @@ impl FoldJob {
             moments: moments.map(|moments| moments.digest),
         };
         Ok(Folded {
+            run: self.run.clone(),
             checkpoint,
             delta_norm,
         })
     }
 
-    /// Folds, and compares with what is journalled; keeps nothing.
+    /// Folds once more, and keeps nothing: digests of the model, and of the server's moments where
+    /// the strategy has any.
     ///
     /// # Errors
     /// If a blob cannot be read or is not what its name says, or there are too few updates.
-    pub fn rederive(&self) -> Result<Digest, ServiceError> {
+    pub fn rederive(&self) -> Result<(Digest, Option<Digest>), ServiceError> {
         let blobs = self.updates.values().map(|update| update.blob);
         for digest in blobs.chain([self.base.model]).chain(self.base.moments) {
             let path = self.blobs.path(digest);
@@ -81,20 +87,20 @@ impl FoldJob {
         let (model, path) = self.scratch("replay")?;
         let (moments, moments_path) = self.scratch("replay-moments")?;
         self.fold(&model, &moments)?;
-        let mut hasher = blake3::Hasher::new();
-        let mut file = std::fs::File::open(&path).map_err(ServiceError::io(&path))?;
-        let mut bytes = vec![0; 1 << 20];
-        loop {
-            let read = file.read(&mut bytes).map_err(ServiceError::io(&path))?;
-            if read == 0 {
-                break;
-            }
-            hasher.update(&bytes[..read]);
-        }
+        let digests = (
+            digest(&path)?,
+            self.has_moments()
+                .then(|| digest(&moments_path))
+                .transpose()?,
+        );
         for path in [path, moments_path] {
             std::fs::remove_file(&path).map_err(ServiceError::io(&path))?;
         }
-        Ok(hasher.finalize().into())
+        Ok(digests)
+    }
+
+    fn has_moments(&self) -> bool {
+        moments_bytes(&self.config, &self.layout) > 0
     }
 
     fn fold(
@@ -139,5 +145,19 @@ impl FoldJob {
         self.blobs
             .create(name)
             .map_err(ServiceError::io(self.blobs.path(self.base.model)))
+    }
+}
+
+/// BLAKE3 of what a file holds.
+fn digest(path: &Path) -> Result<Digest, ServiceError> {
+    let mut file = std::fs::File::open(path).map_err(ServiceError::io(path))?;
+    let mut hasher = blake3::Hasher::new();
+    let mut bytes = vec![0; 1 << 20];
+    loop {
+        let read = file.read(&mut bytes).map_err(ServiceError::io(path))?;
+        if read == 0 {
+            return Ok(hasher.finalize().into());
+        }
+        hasher.update(&bytes[..read]);
     }
 }

@@ -161,7 +161,7 @@ pub fn matrix(
     runs: &[RunId],
     round: Option<Round>,
 ) -> Result<Vec<MatrixRow>, ServiceError> {
-    let lineage = Lineage::read(&Journal::open_shared(directory)?)?;
+    let lineage = Lineage::read(&Journal::open_existing(directory)?)?;
     let wanted: Vec<&Active> = if runs.is_empty() {
         lineage.runs().iter().collect()
     } else {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use protocol::message::Doing;
 use protocol::plan::Config;
-use protocol::{Digest, Round, Timestamp};
+use protocol::{Digest, Round, SiteId, Timestamp};
 use serde::Serialize;
 
 use super::coordinator::Coordinator;
-use crate::run::{Phase, Report, RoundRecord, Run};
+use crate::run::{Dropped, Phase, Report, RoundRecord, Run};
 
 /// Everything there is to see.
 #[derive(Clone, Debug, Serialize)]
@@ -99,6 +99,8 @@ pub struct RoundOverview {
     /// Tasks of the plan that a site's report leaves out: kept in by its policy, or not evaluated
     /// there. The wire tells no reason; the site's log does.
     pub unreported: BTreeMap<String, Vec<String>>,
+    /// Sites that did not evaluate the model, and why.
+    pub unevaluated: BTreeMap<String, String>,
 }
 
 impl Coordinator {
@@ -188,11 +190,7 @@ impl RoundOverview {
             round: record.checkpoint.round,
             model: record.checkpoint.model,
             sites: record.updates.keys().map(ToString::to_string).collect(),
-            dropped: record
-                .dropped
-                .iter()
-                .map(|(site, reason)| (site.to_string(), reason.to_string()))
-                .collect(),
+            dropped: reasons(&record.dropped),
             examples: updates().map(|update| update.examples).sum(),
             bytes: updates().map(|update| update.bytes).sum(),
             delta_norm: record.delta_norm.into(),
@@ -212,8 +210,14 @@ impl RoundOverview {
                 .map(|(site, report)| (site.to_string(), unreported(config, report)))
                 .filter(|(_, tasks)| !tasks.is_empty())
                 .collect(),
+            unevaluated: reasons(&record.unevaluated),
         }
     }
+}
+
+fn reasons(dropped: &BTreeMap<SiteId, Dropped>) -> BTreeMap<String, String> {
+    let shown = |(site, reason): (&SiteId, &Dropped)| (site.to_string(), reason.to_string());
+    dropped.iter().map(shown).collect()
 }
 
 fn unreported(config: &Config, report: &Report) -> Vec<String> {

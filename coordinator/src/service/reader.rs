@@ -24,7 +24,7 @@ use crate::run::Progress;
 
 /// What the tasks around the state tell it.
 pub(super) enum Told {
-    Connected(SiteId, Link),
+    Connected(SiteId),
     Disconnected(SiteId, u64),
     Message(SiteId, Message),
     Moved(SiteId, Progress),
@@ -59,9 +59,14 @@ pub(super) struct Reader {
 impl Reader {
     /// Reads until the link ends.
     pub(super) async fn run(self) {
-        let mut transfers = JoinSet::new();
+        let (mut transfers, mut overview) = (JoinSet::new(), JoinSet::new());
         while let Ok(message) = self.link.receive().await {
-            if self.handle(message, &mut transfers).await.is_none() {
+            if let Message::Watch(watch) = message {
+                // One at a time, whatever is asked for: the latest wish holds.
+                overview.shutdown().await;
+                let (link, shown) = (self.link.clone(), self.overview.clone());
+                overview.spawn(show(link, shown, watch.follow));
+            } else if self.handle(message, &mut transfers).await.is_none() {
                 break;
             }
             while transfers.try_join_next().is_some() {}
@@ -89,7 +94,7 @@ impl Reader {
                     self.link.send(Consortium { file }).await.ok()?;
                 }
                 if self.link.peer().role() == Role::Site {
-                    let told = Told::Connected(self.site.clone(), self.link.clone());
+                    let told = Told::Connected(self.site.clone());
                     self.tell.send(told).await.ok()?;
                 }
             }
@@ -133,9 +138,6 @@ impl Reader {
                 let answer =
                     tokio::task::spawn_blocking(move || membership.answer(&peer, &renew, now));
                 self.link.send(answer.await.ok()?).await.ok()?;
-            }
-            Message::Watch(watch) => {
-                transfers.spawn(show(self.link.clone(), self.overview.clone(), watch.follow));
             }
             message if self.link.peer().role() == Role::Site => {
                 self.tell

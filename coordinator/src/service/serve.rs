@@ -6,17 +6,21 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::join_all;
 use protocol::message::{Rejection, Subject};
-use protocol::{CloseCode, Message, Role, SiteId};
+use protocol::{CloseCode, Message, SiteId};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, unconstrained};
+use tokio::time::timeout;
 use transport::{BlobStore, Link, Listener};
 
 use super::clock::Clock;
 use super::coordinator::Coordinator;
-use super::error::ServiceError;
+use super::error::{ServiceError, chain};
 use super::overview::Overview;
 use super::reader::{Arrived, Reader, Told};
+use super::renewal;
 use crate::membership::Membership;
 
 /// How long a drain waits for folds and for sites to hear of it.
@@ -28,6 +32,7 @@ pub struct Server {
     store: BlobStore,
     membership: Arc<Membership>,
     clock: Clock,
+    /// One of each identity, whatever its role, with its serial number.
     links: HashMap<SiteId, (u64, Link)>,
     tasks: JoinSet<()>,
     tell: mpsc::Sender<Told>,
@@ -41,12 +46,13 @@ pub struct Server {
 impl Server {
     /// Prepares to serve.
     pub fn new(
-        coordinator: Coordinator,
+        mut coordinator: Coordinator,
         store: BlobStore,
         membership: Arc<Membership>,
         clock: Clock,
         until_idle: bool,
     ) -> Self {
+        coordinator.follow(membership.trust().clone());
         let (tell, told) = mpsc::channel(QUEUE);
         let overview = watch::Sender::new(Arc::new(coordinator.overview(clock.now())));
         Self {
@@ -80,6 +86,13 @@ impl Server {
     ) -> Result<(), ServiceError> {
         let mut stop = pin!(stop);
         let mut refresh = tokio::time::interval(REFRESH);
+        let (tell, mut renewed) = mpsc::channel(1);
+        self.tasks.spawn(renewal::keep(
+            Arc::clone(&self.membership),
+            Arc::clone(&self.coordinator.identity),
+            self.clock,
+            tell,
+        ));
         let mut serial = 0;
         loop {
             self.settle().await?;
@@ -94,7 +107,13 @@ impl Server {
                     serial += 1;
                     self.accept(link, serial);
                 }
-                Some(told) = self.told.recv() => self.hear(told).await?,
+                Some(told) = self.told.recv() => self.hear(told)?,
+                Some(identity) = renewed.recv() => {
+                    if let Err(error) = listener.set_identity(identity) {
+                        let error = chain(&error);
+                        tracing::error!(error, "renewed certificate cannot be shown");
+                    }
+                }
                 () = tokio::time::sleep(wait.unwrap_or(FAR)), if wait.is_some() => {}
                 _ = refresh.tick() => {
                     self.coordinator.activate(self.clock.now())?;
@@ -108,12 +127,7 @@ impl Server {
 
     /// Sends what is to be sent and starts what is to be started.
     async fn settle(&mut self) -> Result<(), ServiceError> {
-        while let Some((site, message)) = self.coordinator.poll_message() {
-            if let Some((_, link)) = self.links.get(&site) {
-                // A link that is gone is heard of elsewhere; the site is told again on its next.
-                let _ = tokio::time::timeout(SEND, link.send(message)).await;
-            }
-        }
+        self.post();
         if !self.folding
             && let Some(job) = self.coordinator.poll_job()
         {
@@ -138,12 +152,21 @@ impl Server {
         Ok(())
     }
 
+    /// Queues what is to be sent.
+    fn post(&mut self) {
+        while let Some((site, message)) = self.coordinator.poll_message() {
+            if let Some((_, link)) = self.links.get(&site) {
+                queue(link, message);
+            }
+        }
+    }
+
     fn show(&self) {
         self.overview
             .send_replace(Arc::new(self.coordinator.overview(self.clock.now())));
     }
 
-    /// Reads a link in a task of its own. Observers may look; sites take part.
+    /// Reads a link in a task of its own, and ends the one that its peer had before.
     fn accept(&mut self, link: Link, serial: u64) {
         let site = link.peer().id().clone();
         let reader = Reader {
@@ -157,22 +180,17 @@ impl Server {
             overview: self.overview.subscribe(),
         };
         tracing::info!(%site, path = %link.path(), "connected");
-        if link.peer().role() == Role::Site
-            && let Some((_, old)) = self.links.insert(site, (serial, link))
-        {
-            old.close(CloseCode::Done);
+        if let Some((_, old)) = self.links.insert(site, (serial, link)) {
+            old.close(CloseCode::Superseded);
         }
         self.tasks.spawn(reader.run());
         while self.tasks.try_join_next().is_some() {}
     }
 
-    async fn hear(&mut self, told: Told) -> Result<(), ServiceError> {
+    fn hear(&mut self, told: Told) -> Result<(), ServiceError> {
         let now = self.clock.now();
         match told {
-            Told::Connected(site, link) => {
-                drop(link);
-                self.coordinator.connected(site);
-            }
+            Told::Connected(site) => self.coordinator.connected(site),
             Told::Disconnected(site, serial) => {
                 // A newer link of the same site stays.
                 if self
@@ -213,8 +231,7 @@ impl Server {
                         Rejection { subject, reason }.into()
                     }
                 };
-                // If the link is gone, the site sends again and is answered then.
-                let _ = tokio::time::timeout(SEND, link.send(answer)).await;
+                queue(&link, answer);
             }
             Told::Wanted(site, digest, answer) => {
                 tracing::debug!(%site, "model wanted");
@@ -248,30 +265,36 @@ impl Server {
         while self.folding
             && let Ok(Some(told)) = tokio::time::timeout_at(deadline, self.told.recv()).await
         {
-            self.hear(told).await?;
-            while let Some((site, message)) = self.coordinator.poll_message() {
-                if let Some((_, link)) = self.links.get(&site) {
-                    let _ = tokio::time::timeout(SEND, link.send(message)).await;
-                }
+            self.hear(told)?;
+            self.post();
+        }
+        // All at once, and not for ever: one that does not read holds up nobody.
+        join_all(self.links.into_values().map(|(_, link)| async move {
+            if timeout(FAREWELL, link.finish(CloseCode::Shutdown))
+                .await
+                .is_err()
+            {
+                link.close(CloseCode::Shutdown);
             }
-        }
-        for (_, link) in self.links.into_values() {
-            link.finish(CloseCode::Shutdown).await;
-        }
+        }))
+        .await;
         self.tasks.shutdown().await;
         Ok(())
     }
 }
 
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+/// Queues a message without ever waiting, for this task serves everybody. A peer that lets 64 frames
+/// pile up does not read: its link is closed, and on its next it is told again what still counts. So
+/// it is with a message for a link that is gone.
+fn queue(link: &Link, message: impl Into<Message>) {
+    // Unconstrained: there is room or not, however much this task has done since it last paused.
+    let queued = unconstrained(link.send(message)).now_or_never();
+    if queued.is_none() {
+        if link.ended().now_or_never().is_none() {
+            tracing::warn!(peer = %link.peer().id(), "does not read what it is sent; closed");
+        }
+        link.close(CloseCode::Busy);
     }
-    text
 }
 
 /// Things that may wait for the state's task.
@@ -280,6 +303,9 @@ const QUEUE: usize = 256;
 pub(super) const REFRESH: Duration = Duration::from_millis(500);
 /// Pause after a fold that failed, for instance on a full disk.
 const RETRY: Duration = Duration::from_secs(5);
-/// Longest a full send queue of one site may hold up the others.
-const SEND: Duration = Duration::from_secs(2);
+/// Longest wait for the last words to a peer to arrive.
+const FAREWELL: Duration = Duration::from_secs(6);
 const FAR: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests;

@@ -147,6 +147,15 @@ impl Coordinator {
         if let Some(receipt) = self.given_receipt(site, manifest)? {
             return Ok(Ok(receipt));
         }
+        // This update may be the last that the fold waits for.
+        self.drop_shut_out(now)?;
+        if self.is_shut_out(site) {
+            let reason = Reason::Invalid {
+                defect: Text::lossy("update: of a site that was revoked"),
+            };
+            self.refuse(now, site, reason.clone())?;
+            return Ok(Err(reason));
+        }
         let receipt = self.sign(&Receipt {
             blob: manifest.blob,
             stored: now,

@@ -52,7 +52,8 @@ pub fn verify(directory: &Path, trust: &Trust, run: &RunId) -> Result<Verified, 
     Ok(verified)
 }
 
-/// Computes every round's model again from its staged updates; calls `done` after each.
+/// Computes every round's model, and the server's moments with it, again from its staged updates;
+/// calls `done` after each.
 ///
 /// # Errors
 /// The first round that differs, or a blob that is missing or damaged.
@@ -69,18 +70,24 @@ pub fn replay(
         if round.updates.is_empty() {
             continue;
         }
-        let found = active.fold_job(&blobs, round).rederive()?;
-        let expected = round.checkpoint.model;
-        if found != expected {
-            let (run, round) = (run.clone(), round.checkpoint.round);
-            return Err(ServiceError::Differs {
-                run,
-                round,
-                expected,
-                found,
-            });
+        let number = round.checkpoint.round;
+        let job = active.fold_job(&blobs, number, round.base, round.updates.clone());
+        let (model, moments) = job.rederive()?;
+        for (what, found, expected) in [
+            ("model", Some(model), Some(round.checkpoint.model)),
+            ("moments", moments, round.checkpoint.moments),
+        ] {
+            if found != expected {
+                return Err(ServiceError::Differs {
+                    run: run.clone(),
+                    round: number,
+                    what,
+                    expected,
+                    found,
+                });
+            }
         }
-        done(round.checkpoint.round, found);
+        done(number, model);
     }
     Ok(())
 }

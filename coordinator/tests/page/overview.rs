@@ -37,6 +37,7 @@ pub(crate) fn overview(round: u32, done: u64) -> Overview {
             "north".to_owned(),
             ["EDH", "SAH"].map(str::to_owned).into(),
         )]),
+        unevaluated: BTreeMap::from([("harbor".to_owned(), "failed: no patients".to_owned())]),
     };
     let run = RunOverview {
         run: "headct".to_owned(),

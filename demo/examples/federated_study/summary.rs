@@ -229,7 +229,7 @@ fn bytes() -> anyhow::Result<()> {
                 let text = format!(
                     "name = \"bytes\"\nobjective = \"{objective}\"\nmodel = \"vit\"\npreset = \"{preset}\"\n\
                      initial = \"{}\"\nrounds = 1\nstatistics = {statistics}\n\
-                     [cohort]\nrule = \"full\"\nsites = [\"one\"]\n[local]\nsteps = 1\nbatch_size = 1\n\
+                     [cohort]\nrule = \"full\"\nsites = [\"one\"]\n[local]\nsteps = 1\nbatch_size = 2\n\
                      [schedule]\nlearning_rate = {{ peak = 1e-3 }}\n[encoding]\nupdate = \"{encoding}\"\n{}",
                     "0".repeat(64),
                     if objective == "dino" { "[dino]\n" } else { "" },

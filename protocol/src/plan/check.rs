@@ -1,5 +1,6 @@
 //! The rules a plan must keep; each broken rule is an error that names the field.
 
+mod later;
 mod strategy;
 
 use std::collections::BTreeSet;
@@ -8,6 +9,7 @@ use thiserror::Error;
 
 use super::config::{Cohort, CohortRule, Config, Objective};
 use super::{Cosine, Plan};
+pub(super) use later::check_later;
 use strategy::{check_gradient_rule, check_strategy};
 
 /// Why a text is not a plan.
@@ -181,6 +183,7 @@ fn check_cohort(cohort: &Cohort) -> Result<(), PlanError> {
         gather,
     )
 }
+
 fn check_bounds(config: &Config) -> Result<(), PlanError> {
     for (field, bound) in [
         ("limits.max_update_norm", config.limits.max_update_norm),

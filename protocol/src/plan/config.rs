@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Aggregation, Cosine, Pattern, Strategy, Warmup};
+use super::{Aggregation, Cosine, Limits, Pattern, Strategy, Warmup};
 use crate::encoding::Encoding;
 use crate::ids::{Digest, SiteId};
 
@@ -30,7 +30,7 @@ pub struct Config {
     #[serde(default)]
     pub local_parameters: Vec<Pattern>,
     /// Tensors that are statistics, not weights, by name pattern: always averaged, sent as exact
-    /// floats, outside the norm bound. DINO's center is one.
+    /// floats, outside the norm bound. DINO's `center` must be one, or stay at the sites.
     #[serde(default)]
     pub statistics: Vec<Pattern>,
     /// Who takes part, and how long they are waited for.
@@ -219,16 +219,6 @@ pub struct Encodings {
     pub update: Encoding,
 }
 
-/// What the coordinator refuses.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Largest Euclidean norm of an update; unbounded if absent.
-    pub max_update_norm: Option<f64>,
-    /// Most examples one update may count for.
-    pub max_examples: u64,
-}
-
 /// When and how the model is evaluated at the sites.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -376,14 +366,5 @@ impl Evaluation {
 
     fn default_deadline_seconds() -> u64 {
         6 * 60 * 60
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_update_norm: None,
-            max_examples: 1_000_000_000,
-        }
     }
 }

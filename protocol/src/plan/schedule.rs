@@ -60,6 +60,18 @@ impl Warmup {
             total.saturating_sub(self.warmup_steps),
         )
     }
+
+    /// Smallest value above 0 that any step of `total` has; `None` if there is none.
+    pub fn smallest(&self, total: u64) -> Option<f64> {
+        // It rises and then falls, so the ends are lowest, or their neighbours where these are 0.
+        let last = total.saturating_sub(1);
+        [0, 1, last.saturating_sub(1), last]
+            .into_iter()
+            .filter(|step| *step <= last)
+            .map(|step| self.at(step, total))
+            .filter(|value| *value > 0.0)
+            .min_by(f64::total_cmp)
+    }
 }
 
 #[cfg(test)]
@@ -88,6 +100,30 @@ mod tests {
         assert_eq!(rate.at(5, 100), 0.5);
         assert_eq!(rate.at(10, 100), 1.0);
         assert!((rate.at(99, 100) - 0.1).abs() < 1e-12);
+    }
+
+    #[test]
+    fn smallest_value_above_zero_is_that_of_any_step() {
+        for (end, warmup_steps, total) in [
+            (0.0, 0, 1),
+            (0.0, 0, 2),
+            (0.0, 0, 50),
+            (0.0, 10, 50),
+            (0.1, 0, 50),
+            (0.1, 10, 50),
+            (1e-3, 1, 50),
+            (0.5, 49, 50),
+            (1.0, 0, 50),
+        ] {
+            let rate = Warmup {
+                peak: 1.0,
+                end,
+                warmup_steps,
+            };
+            let values = (0..total).map(|step| rate.at(step, total));
+            let expected = values.filter(|value| *value > 0.0).min_by(f64::total_cmp);
+            assert_eq!(rate.smallest(total), expected, "{rate:?} over {total}");
+        }
     }
 
     #[test]

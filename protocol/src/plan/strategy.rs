@@ -121,7 +121,8 @@ pub struct Aggregation {
     /// What an update counts by, where the strategy is a mean.
     pub weighting: Weighting,
     /// FedNova (Wang et al. 2020): each update is divided by its own steps, the mean multiplied by
-    /// their weighted mean, so partial work does not pull the objective.
+    /// their weighted mean, so partial work does not pull the objective. Only for strategies that
+    /// are a mean by shares: not for `l-dawa`, the median and trimmed mean, or Krum.
     pub normalize_steps: bool,
     /// Updates with a larger Euclidean norm are scaled down to it.
     pub clip_norm: Option<f64>,

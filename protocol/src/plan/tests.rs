@@ -193,6 +193,79 @@ fn a_strategy_that_changes_gradients_is_refused_where_nothing_applies_it() {
 }
 
 #[test]
+fn dino_without_a_place_for_its_center_is_refused() {
+    let dino = |patterns: &str| {
+        let text = MAE
+            .replace("\"mae\"", "\"dino\"")
+            .replace("[cohort]", &format!("{patterns}\n[cohort]"));
+        Plan::parse(format!("{text}[dino]\n").as_bytes())
+    };
+    let rule = "plan: statistics: a pattern that matches \"center\" for objective \"dino\", here or in \
+                local_parameters, found ";
+    assert_eq!(error(dino("")), format!("{rule}[]"));
+    assert_eq!(
+        error(dino(
+            "statistics = [\"head.center\"]\nlocal_parameters = [\"*.norm*\"]"
+        )),
+        format!("{rule}[\"head.center\", \"*.norm*\"]")
+    );
+    for patterns in [
+        "statistics = [\"*center\"]",
+        "local_parameters = [\"center\"]",
+    ] {
+        dino(patterns).unwrap();
+    }
+    // MAE has no center.
+    Plan::parse(MAE.as_bytes()).unwrap();
+}
+
+#[test]
+fn normalization_by_steps_is_refused_where_the_strategy_would_ignore_it() {
+    let plan = |strategy: &str| {
+        appended(&format!(
+            "[strategy]\n{strategy}\n[aggregation]\nnormalize_steps = true\n"
+        ))
+    };
+    for (strategy, name) in [
+        ("name = \"l-dawa\"", "l-dawa"),
+        ("name = \"median\"", "median"),
+        ("name = \"trimmed-mean\"\ntrim = 1", "trimmed-mean"),
+        ("name = \"krum\"\nmalicious = 0", "krum"),
+        (
+            "name = \"multi-krum\"\nmalicious = 0\nkeep = 2",
+            "multi-krum",
+        ),
+    ] {
+        assert_eq!(
+            error(plan(strategy)),
+            format!(
+                "plan: aggregation.normalize_steps: only for strategies that are a mean by \
+                 shares, found {name}"
+            )
+        );
+    }
+    plan("name = \"fedavg\"").unwrap();
+    plan("name = \"fedavgm\"\nserver_learning_rate = 1.0\nmomentum = 0.9").unwrap();
+}
+
+#[test]
+fn a_plan_that_was_launched_is_not_held_to_rules_that_came_later() {
+    let tail = "[strategy]\nname = \"l-dawa\"\n[aggregation]\nnormalize_steps = true\n";
+    let text = format!("{MAE}{tail}");
+    Plan::parse(text.as_bytes()).unwrap_err();
+    let plan = Plan::launched(text.as_bytes()).unwrap();
+    assert_eq!(plan.digest(), Digest::of(text.as_bytes()));
+    Plan::launched(text.replace("quorum = 3", "quorum = 5").as_bytes()).unwrap_err();
+}
+
+#[test]
+fn a_control_is_bounded_by_twice_the_update_over_the_smallest_rate() {
+    let plan = appended("[limits]\nmax_update_norm = 5.0\n").unwrap();
+    assert_eq!(plan.config().max_control_norm(), Some(2.0 * 5.0 / 1e-6));
+    assert_eq!(appended("").unwrap().config().max_control_norm(), None);
+}
+
+#[test]
 fn evaluation_falls_on_every_nth_round_and_the_last() {
     let plan = appended("[evaluation]\nevery = 3\ntasks = [\"ich\"]\n").unwrap();
     let rounds: Vec<u32> = (1..=4)

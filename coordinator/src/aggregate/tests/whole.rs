@@ -160,3 +160,82 @@ fn poisoned_bytes_are_found_before_anything_is_folded() {
     short.pop();
     assert!(matches!(look(&short), Err(Defect::Size { .. })));
 }
+
+#[test]
+fn a_control_that_the_plans_limit_and_schedule_do_not_allow_is_refused() {
+    // Twice 10 over a rate of 0.1.
+    let config = config(
+        "dino = { teacher = \"local\" }\nlimits = { max_update_norm = 10.0 }\n\
+         strategy = { name = \"scaffold\", server_learning_rate = 1.0 }",
+    );
+    let config = Config {
+        schedule: config.schedule.clone().map(|mut schedule| {
+            schedule.learning_rate.end = schedule.learning_rate.peak;
+            schedule
+        }),
+        ..config
+    };
+    let layout = Layout::new(TENSORS, &config);
+    let mut site = sites(&layout, 1).remove(0);
+    let mut look = |first: f64| {
+        site.control.fill(0.0);
+        site.control[8_000] = first;
+        inspect(&config, &layout, &update(&layout, &site)).unwrap()
+    };
+    assert!(look(199.0).is_ok());
+    let Err(Defect::Control { found, limit }) = look(f64::from(1e30_f32)) else {
+        panic!("it would poison every later gradient");
+    };
+    assert_eq!(found, f64::from(1e30_f32));
+    assert!((limit - 200.0).abs() < 1e-9, "{limit}");
+}
+
+#[test]
+fn a_fold_that_is_not_finite_is_refused_by_the_place_in_its_tensor() {
+    const HUGE: f64 = 3e38;
+    let added = "dino = { teacher = \"local\" }";
+    let scaffold = "name = \"scaffold\", server_learning_rate = 1.0";
+    let momentum = "name = \"fedavgm\", server_learning_rate = 1e-30, momentum = 0.9";
+    // Element 1 of the second tensor of the weights, and of the only one of the statistics.
+    for (config, part, what, tensor) in [
+        (config(added), Part::Weights, "weights", "block.weight"),
+        (config(added), Part::Statistics, "statistics", "head.center"),
+        (strategy(scaffold), Part::Control, "control", "block.weight"),
+        (
+            strategy(momentum),
+            Part::Weights,
+            "first moment",
+            "block.weight",
+        ),
+    ] {
+        let layout = Layout::new(TENSORS, &config);
+        let mut sites = sites(&layout, 9);
+        let mut base = model(&layout);
+        let place = if part == Part::Statistics { 1 } else { 701 };
+        for site in &mut sites {
+            let values = match part {
+                Part::Weights => &mut site.weights,
+                Part::Statistics => &mut site.statistics,
+                _ => &mut site.control,
+            };
+            values[place] = HUGE;
+        }
+        let huge = (HUGE as f32).to_le_bytes();
+        let mut moments = vec![0; moments_bytes(&config, &layout) as usize];
+        if moments.is_empty() {
+            let at = layout.model_section(part).unwrap().offset as usize + 4 * place;
+            base[at..at + 4].copy_from_slice(&huge);
+        } else {
+            moments[4 * place..4 * place + 4].copy_from_slice(&huge);
+        }
+        let error = run(&config, &layout, &base, Some(&moments), &sites)
+            .err()
+            .unwrap();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "aggregate: values must be finite, element 1 of tensor {tensor} ({what}) is not"
+            )
+        );
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn report(auc: f64) -> Report {
+pub(super) fn report(auc: f64) -> Report {
     let task = TaskReport {
         task: "ich".to_owned(),
         positive: vec![1, 9],
@@ -12,7 +12,7 @@ fn report(auc: f64) -> Report {
     Report { tasks: vec![task] }
 }
 
-fn evaluate(run: &mut Run, now: u64, name: &str, report: Report) -> Result<(), Reason> {
+pub(super) fn evaluate(run: &mut Run, now: u64, name: &str, report: Report) -> Result<(), Reason> {
     let event = Event::Evaluated {
         site: site(name),
         round: run.round(),
