@@ -1,7 +1,8 @@
 //! A hospital's way from a PACS export to a scored test part, run as a user runs it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -78,7 +79,8 @@ impl Prepared {
         // With a key of its own every import would deal the patients to other parts.
         let key = Path::new(&cohort).join("pseudonym.key");
         fs::create_dir(&cohort).unwrap();
-        fs::write(key, [7; 32]).unwrap();
+        fs::write(&key, [7; 32]).unwrap();
+        fs::set_permissions(key, Permissions::from_mode(0o600)).unwrap();
         for step in [
             format!(
                 "phantom --site longisland --patients 12 --seed 5 --at-least 0.5 --format dicom --matrix 32 --out {raw}"
