@@ -19,7 +19,7 @@ fn undisturbed() -> (Network, Digest, u64) {
     let template = Network::found(&setting());
     let network = template.copy();
     let sites = network.start_sites();
-    finish(network.serve(&[]));
+    finish(&network, network.serve(&[]));
     drop(sites);
     let (model, events) = (network.final_model(), network.events());
     (template, model, events)
@@ -51,7 +51,7 @@ fn a_coordinator_killed_at_any_event_comes_back_and_makes_the_same_model() {
         let database = network.database();
         database.execute_batch(let_go).expect("the database");
         drop(database);
-        finish(network.serve(&[]));
+        finish(&network, network.serve(&[]));
         drop(sites);
         assert_eq!(
             network.final_model(),
@@ -75,7 +75,7 @@ fn a_site_killed_at_any_event_comes_back_and_the_model_is_the_same() {
         wait_for_hold(&network, index);
         processes[site].kill();
         processes[site] = network.start_site(SITES[site]);
-        finish(coordinator);
+        finish(&network, coordinator);
         drop(processes);
         let name = SITES[site];
         assert_eq!(
@@ -123,14 +123,18 @@ fn wait_for_hold(network: &Network, index: u64) {
     });
 }
 
-/// Waits for the end of a process, which must be a success.
-fn finish(mut process: Process) {
+/// Waits for the end of the coordinator, which must be a success.
+fn finish(network: &Network, mut process: Process) {
     let mut ended = None;
     wait_until("end of the run", || {
         ended = process.ended();
         ended.is_some()
     });
-    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+    assert!(
+        ended.is_some_and(|status| status.success()),
+        "{ended:?}: {}",
+        network.log("coordinator")
+    );
 }
 
 /// Waits for something that another process does; it is a defect if it takes for ever.

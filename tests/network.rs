@@ -152,6 +152,12 @@ impl Network {
         Process(child.expect("the program, built by `cargo test --release --workspace`"))
     }
 
+    /// What a process has logged.
+    pub(crate) fn log(&self, name: &str) -> String {
+        let path = self.folder.path().join(format!("{name}.log"));
+        fs::read_to_string(path).expect("a log")
+    }
+
     /// How many events the journal holds.
     pub(crate) fn events(&self) -> u64 {
         let count = "SELECT count(*) FROM events";
