@@ -17,6 +17,7 @@ use protocol::{Digest, RunId, Timestamp};
 use rusqlite::{
     Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
 };
+use transport::FileLock;
 
 pub use error::JournalError;
 
@@ -26,20 +27,7 @@ use crate::run::{Checkpoint, Event};
 pub struct Journal {
     db: Connection,
     /// Held for the life of the process that serves; `None` for those that only look or launch.
-    _lock: Option<Lock>,
-}
-
-/// The directory, held until it is dropped.
-struct Lock(File);
-
-impl Drop for Lock {
-    /// Closing the file would not do: a child that another thread is just starting holds a copy of
-    /// every descriptor until it runs its program, and with it the lock.
-    fn drop(&mut self) {
-        if let Err(error) = self.0.unlock() {
-            tracing::warn!(%error, "the directory stays locked until this process ends");
-        }
-    }
+    _lock: Option<FileLock>,
 }
 
 /// What a run was launched with.
@@ -93,14 +81,14 @@ impl Journal {
             .write(true)
             .open(directory.join(LOCK_FILE))
             .map_err(io)?;
-        lock.try_lock().map_err(|error| match error {
+        let lock = FileLock::take(lock).map_err(|error| match error {
             TryLockError::WouldBlock => JournalError::Locked {
                 path: directory.to_owned(),
             },
             TryLockError::Error(source) => io(source),
         })?;
         let mut journal = Self::open_shared(directory)?;
-        journal._lock = Some(Lock(lock));
+        journal._lock = Some(lock);
         Ok(journal)
     }
 

@@ -26,7 +26,7 @@ pub use local::{CENTER, LocalTraining, first_checkpoint, local_plan, site_seed};
 pub use policy::{Metrics, Policy, PolicyApproval, PolicyError};
 pub use round::{Finished, Started, finish, start};
 pub use session::{Action, Event, Ready, Session, State, Task, Working};
-pub use stand_in::StandIn;
+pub use stand_in::{Everything, StandIn};
 pub use store::{Carried, SiteStore};
 pub use trainer::{EvaluateJob, Flow, Report, TaskReport, TrainError, TrainJob, Trained, Trainer};
 pub use work::Workplace;

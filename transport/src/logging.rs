@@ -4,6 +4,17 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
 /// Starts logging: `FMCT_LOG` filters (default `info`), `FMCT_LOG_FORMAT=json` writes JSON lines.
 pub fn start() {
     let filter = EnvFilter::try_from_env("FMCT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));

@@ -1,25 +1,46 @@
 //! Tables, and how older databases become this version's.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::JournalError;
 
 /// Sets the connection up and brings the database to the latest version.
 pub(super) fn prepare(db: &mut Connection) -> Result<(), JournalError> {
     db.busy_timeout(BUSY_TIMEOUT)?;
-    db.pragma_update(None, "journal_mode", "WAL")?;
+    write_ahead(db)?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "foreign_keys", true)?;
-    let found = check(db)?;
+    if check(db)? as usize == MIGRATIONS.len() {
+        return Ok(());
+    }
+    // Looked at again once nobody else can write: a process beside this one may be as far.
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = check(&transaction)?;
     for (version, migration) in (1..).zip(MIGRATIONS).skip(found as usize) {
-        let transaction = db.transaction()?;
         transaction.execute_batch(migration)?;
         transaction.pragma_update(None, "user_version", version)?;
-        transaction.commit()?;
     }
-    Ok(())
+    Ok(transaction.commit()?)
+}
+
+/// Turns the write-ahead log on. SQLite calls no busy handler here: whoever makes the same journal at
+/// the same moment is waited for by trying again.
+fn write_ahead(db: &Connection) -> Result<(), JournalError> {
+    let started = Instant::now();
+    loop {
+        match db.pragma_update(None, "journal_mode", "WAL") {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && started.elapsed() < BUSY_TIMEOUT =>
+            {
+                thread::sleep(PAUSE);
+            }
+            done => return Ok(done?),
+        }
+    }
 }
 
 /// The database's version, if this program knows it.
@@ -66,3 +87,4 @@ const MIGRATIONS: [&str; 2] = [
 
 /// How long a launch beside a busy coordinator waits for its turn.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(10);

@@ -65,7 +65,7 @@ fn a_second_coordinator_on_the_directory_is_refused_until_the_first_ends() {
             .starts_with("journal: another coordinator is running on ")
     );
     // As a child of another thread would hold it that has not begun its program yet.
-    let copy = first._lock.as_ref().unwrap().0.try_clone().unwrap();
+    let copy = first._lock.as_ref().unwrap().share().unwrap();
     drop(first);
     Journal::open(directory.path()).unwrap();
     drop(copy);
@@ -206,4 +206,19 @@ fn a_database_of_a_later_version_is_refused() {
         error.to_string(),
         "journal: schema version 99, this program knows 2"
     );
+}
+
+#[test]
+fn a_new_journal_that_many_open_at_once_is_made_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = std::sync::Barrier::new(8);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                start.wait();
+                Journal::open_shared(directory.path()).unwrap();
+            });
+        }
+    });
+    Journal::open(directory.path()).unwrap();
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use certs::{Identity, utc};
 use tokio::sync::mpsc;
+use transport::logging::chain;
 
 use super::clock::Clock;
-use super::error::chain;
 use crate::membership::Membership;
 
 /// Looks for the certificate that is to follow `shown`, for ever, and tells of each.

@@ -13,11 +13,12 @@ use protocol::{CloseCode, Message, SiteId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, unconstrained};
 use tokio::time::timeout;
+use transport::logging::chain;
 use transport::{BlobStore, Link, Listener};
 
 use super::clock::Clock;
 use super::coordinator::Coordinator;
-use super::error::{ServiceError, chain};
+use super::error::ServiceError;
 use super::overview::Overview;
 use super::reader::{Arrived, Reader, Told};
 use super::renewal;

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use certs::Home;
-use protocol::plan::Plan;
 use protocol::{Params, Schema};
-use site_client::federation::{Approval, ClientConfig, Ready, Report, StandIn, run as take_part};
+use site_client::federation::{ClientConfig, Everything, StandIn, run as take_part};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -29,23 +28,6 @@ pub(crate) struct Args {
     /// End after the first run that finishes
     #[arg(long)]
     until_finished: bool,
-}
-
-/// A test network has no secrets: every plan is welcome.
-struct Everything;
-
-impl Approval for Everything {
-    fn allows(&self, _: &Plan) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn lets_out(&self, _: &Ready) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn suppress(&self, report: Report) -> Report {
-        report
-    }
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {

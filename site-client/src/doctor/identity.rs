@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use certs::{Error, Home, Identity, Leaf, Passphrase, Refusal, Trust, utc};
 use protocol::Timestamp;
+use transport::logging::chain;
 
-use super::{Finding, chain};
+use super::Finding;
 
 /// What is known of who we are; each part only if it is in order.
 pub(super) struct Known {

@@ -9,10 +9,11 @@ use protocol::message::Hello;
 use protocol::{Message, Timestamp, Version};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+use transport::logging::chain;
 use transport::{Config, Connector, Link, PathChoice};
 
 use super::identity::Known;
-use super::{Finding, Outcome, Subject, chain};
+use super::{Finding, Outcome, Subject};
 use crate::clock;
 
 mod throughput;

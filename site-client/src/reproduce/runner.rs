@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+use transport::FileLock;
 
 use super::{ReproduceError, Step, Study};
 use crate::heap;
@@ -107,28 +108,15 @@ pub fn run(
 ///
 /// A step holds the lock too, as its standard input: killing the study leaves its step running, and
 /// the next one must not begin while that still writes.
-struct Lock(File);
-
-impl Drop for Lock {
-    /// Closing the file would not do: a child that another thread is just starting holds a copy of
-    /// every descriptor until it runs its program, and with it the lock.
-    fn drop(&mut self) {
-        if let Err(error) = self.0.unlock() {
-            tracing::warn!(%error, "the study's folder stays locked until this process ends");
-        }
-    }
-}
-
-fn lock(out: &Path) -> Result<Lock, ReproduceError> {
+fn lock(out: &Path) -> Result<FileLock, ReproduceError> {
     let path = out.join("lock");
     let file = File::create(&path).map_err(at(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock(file)),
-        Err(TryLockError::WouldBlock) => Err(ReproduceError::Locked {
+    FileLock::take(file).map_err(|error| match error {
+        TryLockError::WouldBlock => ReproduceError::Locked {
             path: out.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(ReproduceError::Io { path, source }),
-    }
+        },
+        TryLockError::Error(source) => ReproduceError::Io { path, source },
+    })
 }
 
 fn execute(
@@ -136,12 +124,12 @@ fn execute(
     out: &Path,
     program: &Path,
     resume: bool,
-    lock: &Lock,
+    lock: &FileLock,
 ) -> Result<(), ReproduceError> {
     let log = out.join(&step.name).join("output.log");
     let file = File::create(&log).map_err(at(&log))?;
     let copy = file.try_clone().map_err(at(&log))?;
-    let held = lock.0.try_clone().map_err(at(out))?;
+    let held = lock.share().map_err(at(out))?;
     let mut command = Command::new(program);
     for argument in &step.arguments {
         command.arg(argument.replace("{out}", &out.to_string_lossy()));
@@ -285,7 +273,7 @@ mod tests {
         let error = run(&study(), &out, &program, |_, _| {}).unwrap_err();
         assert!(matches!(error, ReproduceError::Locked { .. }), "{error}");
         // As a child of another thread would hold it that has not begun its program yet.
-        let copy = held.0.try_clone().unwrap();
+        let copy = held.share().unwrap();
         drop(held);
         run(&study(), &out, &program, |_, _| {}).unwrap();
         drop(copy);

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use protocol::message::Probe;
 use tokio::time::timeout;
+use transport::logging::chain;
 use transport::{Congestion, Link, Packets, Throughput, TransferError, measure};
 
-use crate::doctor::{Finding, chain};
+use crate::doctor::Finding;
 
 /// Measures with little first, and then with what takes a few seconds.
 pub(super) async fn examine(link: &Link, congestion: Congestion, tell: &mut impl FnMut(Finding)) {

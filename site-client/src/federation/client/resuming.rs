@@ -49,7 +49,7 @@ mod tests {
     use transport::BlobStore;
 
     use crate::federation::{
-        Approval, ClientConfig, EvaluateJob, Flow, Ready, Report, SiteStore, StandIn, State, Task,
+        ClientConfig, EvaluateJob, Everything, Flow, Report, SiteStore, StandIn, State, Task,
         TrainError, TrainJob, Trained, Trainer, Working, run,
     };
 
@@ -77,22 +77,6 @@ mod tests {
             flow: &mut Flow<'_>,
         ) -> Result<Report, TrainError> {
             self.0.evaluate(job, flow)
-        }
-    }
-
-    struct Everything;
-
-    impl Approval for Everything {
-        fn allows(&self, _: &Plan) -> Result<(), String> {
-            Ok(())
-        }
-
-        fn lets_out(&self, _: &Ready) -> Result<(), String> {
-            Ok(())
-        }
-
-        fn suppress(&self, report: Report) -> Report {
-            report
         }
     }
 
