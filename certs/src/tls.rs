@@ -49,7 +49,7 @@ pub fn server_config(
     identity: &Identity,
     trust: &Trust,
     clock: Arc<dyn TimeProvider>,
-    alpn: &[&[u8]],
+    alpn: Vec<Vec<u8>>,
 ) -> Result<ServerConfig, Error> {
     let verifier = MemberVerifier {
         trust: trust.clone(),
@@ -59,7 +59,7 @@ pub fn server_config(
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified_key(identity)?)));
-    config.alpn_protocols = alpn.iter().map(|version| version.to_vec()).collect();
+    config.alpn_protocols = alpn;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
@@ -77,7 +77,7 @@ pub fn client_config(
     identity: &Identity,
     trust: &Trust,
     clock: Arc<dyn TimeProvider>,
-    alpn: &[&[u8]],
+    alpn: Vec<Vec<u8>>,
 ) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::builder_with_details(provider(), clock)
         .with_protocol_versions(&[&TLS13])?
@@ -86,7 +86,7 @@ pub fn client_config(
             trust: trust.clone(),
         }))
         .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified_key(identity)?)));
-    config.alpn_protocols = alpn.iter().map(|version| version.to_vec()).collect();
+    config.alpn_protocols = alpn;
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     Ok(config)

@@ -15,6 +15,7 @@ mod serve;
 mod show;
 mod status;
 mod stop;
+mod token;
 mod verify;
 
 use clap::Subcommand;

@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -34,7 +35,9 @@ impl Served {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         fs::write(folder.path().join("status-address"), address).unwrap();
-        fs::write(folder.path().join("token"), format!("{TOKEN}\n")).unwrap();
+        let token = folder.path().join("token");
+        fs::write(&token, format!("{TOKEN}\n")).unwrap();
+        fs::set_permissions(&token, Permissions::from_mode(0o600)).unwrap();
         let (show, shown) = watch::channel(Arc::new(first));
         runtime.spawn(web::serve(
             listener,
@@ -101,6 +104,22 @@ fn status_without_the_token_says_so_and_fails() {
     assert!(!output.status.success());
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("401"), "{text}");
+}
+
+#[test]
+fn status_refuses_a_token_that_others_can_read() {
+    let served = Served::start(overview(2, 3));
+    fs::set_permissions(served.token(), Permissions::from_mode(0o644)).unwrap();
+    let output = served
+        .status(&["--http-token-file", &served.token()])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("mode 0644, expected 0600") && !text.contains(TOKEN),
+        "{text}"
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use protocol::Version;
 use protocol::codec::{self, FrameReader};
 use protocol::message::Message;
 
@@ -19,15 +20,15 @@ fuzz_target!(|bytes: &[u8]| {
         "cut at {cut}"
     );
     for message in &whole {
-        let frame = codec::encode(message).expect("what came in a frame fits one");
-        let again = codec::decode(&frame[codec::LENGTH_LEN..]).expect("our own frame");
+        let frame = codec::encode(message, Version::NEWEST).expect("what came in a frame fits one");
+        let again = codec::decode(&frame[codec::LENGTH_LEN..], Version::NEWEST).expect("our own frame");
         assert_eq!(debug(&[again]), debug(std::slice::from_ref(message)));
     }
 });
 
 /// All messages up to the first that is none.
 fn messages(pushes: &[&[u8]]) -> Vec<Message> {
-    let mut reader = FrameReader::default();
+    let mut reader = FrameReader::new(Version::NEWEST);
     let mut messages = Vec::new();
     for push in pushes {
         reader.push(push);

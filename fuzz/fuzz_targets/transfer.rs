@@ -4,10 +4,10 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use protocol::Digest;
 use protocol::codec;
 use protocol::message::Message;
 use protocol::transfer::{Accepted, CHUNK_LEN, Outline, Receiver, Sender};
+use protocol::{Digest, Version};
 
 /// Two chunks, the second of 77 bytes.
 static BLOB: LazyLock<Vec<u8>> = LazyLock::new(|| vec![7; CHUNK_LEN as usize + 77]);
@@ -44,7 +44,7 @@ fuzz_target!(|bytes: &[u8]| {
                 // Any message of the peer's.
                 let (frame, after) = rest.split_at(rest.len().min(64));
                 rest = after;
-                match codec::decode(frame) {
+                match codec::decode(frame, Version::NEWEST) {
                     Ok(Message::OutlinePage(page)) => {
                         let _ = receiver.page(&page);
                     }

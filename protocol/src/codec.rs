@@ -36,11 +36,13 @@ pub enum CodecError {
         /// Bytes found.
         len: usize,
     },
-    /// A version that is not spoken.
-    #[error("frame: version {found}, expected {}", Version::NEWEST.number())]
+    /// Another version than the handshake agreed on.
+    #[error("frame: version {found}, expected {expected}")]
     Version {
         /// The version found.
         found: u8,
+        /// The version agreed on.
+        expected: u8,
     },
     /// A tag that names no message.
     #[error("frame: unknown tag {found}")]
@@ -59,13 +61,13 @@ pub enum CodecError {
     },
 }
 
-/// The frame of a message, its length field included.
+/// The frame of a message in the version agreed on, its length field included.
 ///
 /// # Errors
 /// If it would be longer than [`MAX_FRAME_LEN`].
-pub fn encode(message: &Message) -> Result<Vec<u8>, CodecError> {
+pub fn encode(message: &Message, version: Version) -> Result<Vec<u8>, CodecError> {
     let mut frame = vec![0; LENGTH_LEN];
-    frame.extend([Version::NEWEST.number(), message.tag()]);
+    frame.extend([version.number(), message.tag()]);
     message.encode_body(&mut frame)?;
     let len = frame.len() - LENGTH_LEN;
     if len > MAX_FRAME_LEN {
@@ -79,17 +81,18 @@ pub fn encode(message: &Message) -> Result<Vec<u8>, CodecError> {
 /// The message in a frame, without its length field.
 ///
 /// # Errors
-/// If the bytes are not exactly one message of a version that is spoken.
-pub fn decode(frame: &[u8]) -> Result<Message, CodecError> {
+/// If the bytes are not exactly one message of the version agreed on.
+pub fn decode(frame: &[u8], version: Version) -> Result<Message, CodecError> {
     let len = frame.len();
     if len > MAX_FRAME_LEN {
         return Err(CodecError::Oversized { len });
     }
-    let [version, tag, body @ ..] = frame else {
+    let [found, tag, body @ ..] = frame else {
         return Err(CodecError::Truncated { len });
     };
-    if Version::spoken().all(|spoken| spoken.number() != *version) {
-        return Err(CodecError::Version { found: *version });
+    let (found, expected) = (*found, version.number());
+    if found != expected {
+        return Err(CodecError::Version { found, expected });
     }
     Message::decode_body(*tag, body)
 }
@@ -98,14 +101,24 @@ pub fn decode(frame: &[u8]) -> Result<Message, CodecError> {
 ///
 /// Push bytes as they come, then poll until there is no more message. It never holds more than one
 /// frame and one push.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FrameReader {
+    version: Version,
     buffer: Vec<u8>,
     /// Bytes at the start of `buffer` that were polled already.
     taken: usize,
 }
 
 impl FrameReader {
+    /// A stream of frames of the version agreed on.
+    pub const fn new(version: Version) -> Self {
+        Self {
+            version,
+            buffer: Vec::new(),
+            taken: 0,
+        }
+    }
+
     /// Appends bytes from the stream.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.taken);
@@ -129,7 +142,7 @@ impl FrameReader {
         let Some(frame) = rest.get(..len) else {
             return Ok(None);
         };
-        let message = decode(frame)?;
+        let message = decode(frame, self.version)?;
         self.taken += LENGTH_LEN + len;
         Ok(Some(message))
     }

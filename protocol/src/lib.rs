@@ -49,4 +49,4 @@ pub use params::{Params, Schema, TensorSpec};
 pub use signed::{Signed, Statement};
 pub use time::Timestamp;
 pub use transfer::BlobRef;
-pub use version::{CloseCode, Version};
+pub use version::{CloseCode, Spoken, Version};

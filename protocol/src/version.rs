@@ -1,44 +1,69 @@
 //! Versions of the protocol, and the codes a connection is closed with.
 
 use std::fmt;
+use std::num::NonZeroU8;
 
-/// A version of the protocol, named by ALPN in the handshake.
+/// A version of the protocol, named by ALPN in the handshake and by its number in each frame.
 ///
-/// A party speaks the newest version and the one before it, and prefers the newest.
+/// | version | since | what changed |
+/// |---|---|---|
+/// | 1 | 2026-11 | the first |
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Version {
-    /// 2026-11: the first.
-    V1,
-}
+pub struct Version(NonZeroU8);
 
 impl Version {
-    /// Every version there has been, the newest first.
-    pub const HISTORY: &'static [Self] = &[Self::V1];
     /// The newest version.
-    pub const NEWEST: Self = Self::HISTORY[0];
+    pub const NEWEST: Self = Self(NonZeroU8::MIN);
 
-    /// The versions spoken, the preferred first: the newest and the one before it.
-    pub fn spoken() -> impl ExactSizeIterator<Item = Self> {
-        Self::HISTORY.iter().copied().take(2)
+    /// The version of that number.
+    pub const fn new(number: NonZeroU8) -> Self {
+        Self(number)
     }
 
     /// Name in the TLS handshake (RFC 7301).
-    pub const fn alpn(self) -> &'static [u8] {
-        match self {
-            Self::V1 => b"fmct/1",
-        }
-    }
-
-    /// The version of that name, if it is spoken.
-    pub fn from_alpn(alpn: &[u8]) -> Option<Self> {
-        Self::spoken().find(|version| version.alpn() == alpn)
+    pub fn alpn(self) -> Vec<u8> {
+        format!("fmct/{}", self.0).into_bytes()
     }
 
     /// Number in each frame.
     pub const fn number(self) -> u8 {
-        match self {
-            Self::V1 => 1,
-        }
+        self.0.get()
+    }
+}
+
+/// The versions a party speaks: the newest it knows and the one before it, so that the ends of a
+/// consortium need not be upgraded on one day. Both ends take the newest that both speak.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Spoken {
+    newest: Version,
+}
+
+impl Spoken {
+    /// Of a party that knows no version after `newest`.
+    pub const fn up_to(newest: Version) -> Self {
+        Self { newest }
+    }
+
+    /// The preferred first.
+    pub fn versions(self) -> impl Iterator<Item = Version> {
+        let before = NonZeroU8::new(self.newest.number() - 1).map(Version);
+        [Some(self.newest), before].into_iter().flatten()
+    }
+
+    /// Their names for the TLS handshake, the preferred first.
+    pub fn alpn(self) -> Vec<Vec<u8>> {
+        self.versions().map(Version::alpn).collect()
+    }
+
+    /// The version of that name, if it is spoken.
+    pub fn named(self, alpn: &[u8]) -> Option<Version> {
+        self.versions().find(|version| version.alpn() == alpn)
+    }
+}
+
+impl Default for Spoken {
+    fn default() -> Self {
+        Self::up_to(Version::NEWEST)
     }
 }
 
@@ -135,9 +160,24 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_found_by_their_alpn() {
-        assert_eq!(Version::from_alpn(b"fmct/1"), Some(Version::V1));
-        assert_eq!(Version::from_alpn(b"fmct/0"), None);
-        assert_eq!(Version::spoken().next(), Some(Version::NEWEST));
+    fn a_party_speaks_the_newest_version_it_knows_and_the_one_before() {
+        let names = |newest| {
+            let newest = Version::new(NonZeroU8::new(newest).unwrap());
+            Spoken::up_to(newest).alpn()
+        };
+        assert_eq!(names(1), [b"fmct/1"]);
+        assert_eq!(names(2), [b"fmct/2", b"fmct/1"]);
+        assert_eq!(names(255), [b"fmct/255", b"fmct/254"]);
+        assert_eq!(Spoken::default().alpn(), names(Version::NEWEST.number()));
+    }
+
+    #[test]
+    fn only_spoken_versions_are_found_by_their_alpn() {
+        let [first, third] = [1, 3].map(|number| Version::new(NonZeroU8::new(number).unwrap()));
+        let spoken = Spoken::up_to(third);
+        assert_eq!(spoken.named(b"fmct/3"), Some(third));
+        assert_eq!(spoken.named(&first.alpn()), None);
+        assert_eq!(spoken.named(b"fmct/03"), None);
+        assert_eq!(spoken.named(b""), None);
     }
 }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use certs::{Identity, Trust, server_name, tls};
-use protocol::{Message, codec};
+use protocol::{Message, Spoken, Version, codec};
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -32,7 +32,7 @@ pub(super) struct Attempt<'a> {
 impl Attempt<'_> {
     /// Says `message`; whether it was refused: by an end of the connection before any answer.
     pub(super) async fn say(&self, address: SocketAddr, message: &Message) -> bool {
-        let frame = codec::encode(message).expect("a message fits a frame");
+        let frame = codec::encode(message, Version::NEWEST).expect("a message fits a frame");
         match self.path {
             Path::Quic => self.say_over_quic(address, &frame).await,
             Path::Tcp => self.say_over_tcp(address, &frame).await.is_err(),
@@ -70,9 +70,9 @@ impl Attempt<'_> {
     }
 
     fn config(&self) -> ClientConfig {
-        let alpn: &[&[u8]] = match self.flaw {
-            Flaw::WrongAlpn => &[b"fmct/0"],
-            _ => &[protocol::Version::NEWEST.alpn()],
+        let alpn = match self.flaw {
+            Flaw::WrongAlpn => vec![b"fmct/0".to_vec()],
+            _ => Spoken::default().alpn(),
         };
         let clock = Arc::new(DefaultTimeProvider);
         let mut config =

@@ -6,32 +6,48 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
+use certs::Trust;
 use coordinator::aggregate::inspect;
 use coordinator::journal::JournalError;
+use coordinator::run::Phase;
 use coordinator::service::{
-    Coordinator, FoldJob, Initial, Offer, Options, ServiceError, Upload, blobs_path, launch,
+    Coordinator, FoldJob, Initial, Offer, Options, ServiceError, Upload, blobs_path, launch, stop,
 };
 use coordinator::{blobs::Blobs, journal::Journal};
 use protocol::message::{Manifest, Reason, Rejection, Subject, Want};
-use protocol::{Digest, Message, Signed, SiteId, Timestamp};
+use protocol::{Digest, Message, Round, Signed, SiteId, Timestamp};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use transport::BlobStore;
 
 use super::faults::{Down, Faults, Fuse};
-use super::scene::{START, Scene};
+use super::scene::{LAST, START, Scene};
 use super::world::Packet;
 
 /// The coordinator's machine: a directory, and a process that may be dead.
 pub(super) struct Hub {
     scene: &'static Scene,
+    /// Whom the machine trusts: its files, which outlive the process.
+    pub(super) trust: Trust,
     folder: tempfile::TempDir,
     options: Options,
     /// A second connection to the journal's database, to break it.
     saboteur: rusqlite::Connection,
     sabotaged: bool,
+    /// Whether the operator has stopped the run.
+    is_stopped: bool,
+    pub(super) heeded: Heeded,
     pub(super) fuse: Fuse,
     pub(super) process: Option<Process>,
+}
+
+/// How far the run was when the process had first heeded an act of the operator.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heeded {
+    /// Of a revocation: the last round that may count the site.
+    pub(super) revoked: Option<Round>,
+    /// Of a stop: the last round of the run.
+    pub(super) stopped: Option<Round>,
 }
 
 /// What dies with the process.
@@ -67,12 +83,16 @@ impl Hub {
         .expect("a launch");
         let database = folder.path().join("journal.sqlite");
         let saboteur = rusqlite::Connection::open(database).expect("the journal's database");
+        let (root, consortium) = (scene.trust.root().clone(), scene.trust.consortium());
         Self {
             scene,
+            trust: Trust::new(root, (*consortium).clone()).expect("our own root"),
             folder,
             options: Options { keep_rounds },
             saboteur,
             sabotaged: false,
+            is_stopped: false,
+            heeded: Heeded::default(),
             fuse: Fuse::default(),
             process: None,
         }
@@ -104,7 +124,8 @@ impl Hub {
                 opened => break opened,
             }
         };
-        let coordinator = self.sound(coordinator)?;
+        let mut coordinator = self.sound(coordinator)?;
+        coordinator.follow(self.trust.clone());
         self.process = Some(Process {
             coordinator,
             store: BlobStore::open(blobs_path(self.folder.path())).expect("a folder"),
@@ -113,6 +134,47 @@ impl Hub {
             folding: false,
         });
         Ok(())
+    }
+
+    /// Looks at what the operator wants, as the process does a few times a second.
+    pub(super) fn look(&mut self, now: Timestamp, wishes: &mut Vec<Wish>) -> Result<(), Down> {
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        let done = process.coordinator.activate(now);
+        self.sound(done)?;
+        self.note_heeded();
+        self.tick(now, wishes)
+    }
+
+    fn note_heeded(&mut self) {
+        let process = self.process.as_ref().expect("alive");
+        let run = process.coordinator.run().expect("a run");
+        let published = run.checkpoint().round;
+        let (last, _) = &self.scene.sites[LAST];
+        if self.trust.consortium().active(last).is_none() {
+            // A fold that has begun goes on.
+            let until = match run.phase() {
+                Phase::Aggregating { .. } => published.next(),
+                _ => published,
+            };
+            self.heeded.revoked.get_or_insert(until);
+        }
+        if self.is_stopped {
+            self.heeded.stopped.get_or_insert(published);
+        }
+    }
+
+    /// The operator's `stop`, in a process of its own; whether it could be said.
+    pub(super) fn stop(&mut self, now: Timestamp) -> bool {
+        match stop(self.folder.path(), &self.scene.run, now) {
+            Ok(_) => {
+                self.is_stopped = true;
+                true
+            }
+            Err(ServiceError::Journal(JournalError::Sqlite(_))) if self.sabotaged => false,
+            Err(error) => panic!("stop: {error:?}"),
+        }
     }
 
     /// From the event after `more` others on, the journal's disk is full.

@@ -17,9 +17,12 @@ pub(super) struct Scene {
     pub(super) coordinator: Arc<Identity>,
     pub(super) sites: Vec<(SiteId, Arc<Identity>)>,
     pub(super) trust: Trust,
+    /// The consortium file in which the last site is revoked.
+    pub(super) without_last: Vec<u8>,
     pub(super) plan: Plan,
     pub(super) schema: Schema,
     pub(super) run: RunId,
+    pub(super) rule: CohortRule,
     folder: tempfile::TempDir,
 }
 
@@ -37,6 +40,9 @@ impl Scene {
             .collect();
         let trust = Trust::new(authority.root().clone(), authority.consortium().clone())
             .expect("our own root");
+        let (last, _) = sites.last().expect("sites");
+        authority.revoke(last, START).expect("a member");
+        let without_last = authority.consortium().as_bytes().to_vec();
         let places = SITES.len() * ROUNDS as usize;
         let params = Params::from_tensors([(
             "measured".to_owned(),
@@ -53,9 +59,11 @@ impl Scene {
             coordinator: Arc::new(coordinator),
             sites,
             trust,
+            without_last,
             plan: Plan::parse(text.as_bytes()).expect("a plan"),
             schema: params.schema().clone(),
             run: "simulated-1".parse().expect("a name"),
+            rule,
             folder,
         }
     }
@@ -146,4 +154,6 @@ fn admit(authority: &mut Authority, role: Role, name: &str) -> Identity {
 /// When every world begins.
 pub(super) const START: Timestamp = Timestamp(1_800_000_000_000);
 pub(super) const SITES: [&str; 3] = ["east", "north", "west"];
+/// The site that is revoked where one is.
+pub(super) const LAST: usize = SITES.len() - 1;
 pub(super) const ROUNDS: u32 = 3;

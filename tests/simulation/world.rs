@@ -1,4 +1,4 @@
-//! The virtual clock and the wires.
+//! The virtual clock, and what happens by it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
@@ -7,39 +7,22 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use coordinator::service::FoldJob;
-use protocol::{Digest, Message, Timestamp};
+use protocol::{Digest, Timestamp};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use site_client::federation::Task;
 
 use super::faults::{CALM, Down, Faults, Fuse};
 use super::hub::{self, Hub};
-use super::scene::{SITES, START, Scene};
+use super::operator::Operator;
+use super::scene::{LAST, SITES, START, Scene};
 use super::site::{self, Site};
-use super::verdict::verdict;
+use super::verdict::Verdict;
 
-/// What travels.
-#[derive(Clone, Debug)]
-pub(super) enum Packet {
-    Message(Message),
-    /// A blob under the name it was asked for.
-    Bytes(Digest, Vec<u8>),
-}
+mod wires;
 
-/// One end of a link.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum End {
-    Hub,
-    Site,
-}
-
-struct Link {
-    site: usize,
-    /// Whether the coordinator's and the site's end are still in use there.
-    open: [bool; 2],
-    /// Nothing gets through any more, and neither end knows yet.
-    dead: bool,
-}
+pub(super) use wires::Packet;
+use wires::{End, Link, brief};
 
 /// What happens next.
 enum What {
@@ -54,6 +37,9 @@ enum What {
     FillDisk(i64),
     CutOff(usize, u64),
     Jump(i64),
+    Revoke,
+    Stop,
+    Look,
 }
 
 /// A network and its clock.
@@ -72,12 +58,19 @@ pub(super) struct World {
     /// Until when each site is cut off.
     cut_off: Vec<u64>,
     keep_rounds: Option<u32>,
+    operator: Operator,
     scene: &'static Scene,
     story: Option<VecDeque<String>>,
 }
 
 impl World {
-    pub(super) fn new(scene: &'static Scene, seed: u64, faults: Faults, told: bool) -> Self {
+    pub(super) fn new(
+        scene: &'static Scene,
+        seed: u64,
+        faults: Faults,
+        operator: Operator,
+        told: bool,
+    ) -> Self {
         let keep_rounds = (seed / 4 % 2 == 1).then_some(1);
         Self {
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -94,6 +87,7 @@ impl World {
                 .collect(),
             cut_off: vec![0; SITES.len()],
             keep_rounds,
+            operator,
             scene,
             story: told.then(VecDeque::new),
         }
@@ -105,7 +99,12 @@ impl World {
         self.prepare();
         for _ in 0..MOST_STEPS {
             if self.is_over() {
-                return verdict(self.scene, &mut self.hub, &self.sites, self.keep_rounds);
+                return Verdict {
+                    scene: self.scene,
+                    operator: self.operator,
+                    keep_rounds: self.keep_rounds,
+                }
+                .of(&mut self.hub, &self.sites);
             }
             self.step()?;
         }
@@ -147,6 +146,12 @@ impl World {
             let at = self.rng.random_range(0..900_000);
             let by = self.rng.random_range(-DAY..DAY);
             self.after(at, What::Jump(by));
+        }
+        if let Some(at) = self.operator.revokes {
+            self.after(at, What::Revoke);
+        }
+        if let Some(at) = self.operator.stops {
+            self.after(at, What::Stop);
         }
     }
 
@@ -251,16 +256,29 @@ impl World {
             What::CutOff(site, lasts) => {
                 self.tell(|| format!("{}: cut off for {lasts} ms", SITES[site]));
                 self.cut_off[site] = self.now + lasts;
-                for link in 0..self.links.len() {
-                    if self.links[link].site == site {
-                        self.kill_link(link);
-                    }
-                }
+                self.kill_links(site);
             }
             What::Jump(by) => {
                 self.tell(|| format!("clock jumps by {by} ms"));
                 self.skew += by;
             }
+            What::Revoke => {
+                self.tell(|| format!("{}: revoked", SITES[LAST]));
+                let known = self.hub.trust.update(&self.scene.without_last);
+                known.expect("the next file");
+                self.kill_links(LAST);
+                self.look_soon();
+            }
+            What::Stop => {
+                let said = self.hub.stop(wall);
+                self.tell(|| format!("stop, said: {said}"));
+                if said {
+                    self.look_soon();
+                } else {
+                    self.after(10_000, What::Stop);
+                }
+            }
+            What::Look => self.at_hub(|hub, _, wishes| hub.look(wall, wishes)),
         }
     }
 
@@ -275,91 +293,13 @@ impl World {
         if self.hub.start(wall).is_err() {
             self.after(1000, What::HubUp);
         }
-        self.at_hub(|hub, _, wishes| hub.tick(wall, wishes));
+        self.at_hub(|hub, _, wishes| hub.look(wall, wishes));
     }
 
-    fn connect(&mut self, site: usize, incarnation: u32) {
-        let process = self.sites[site].process.as_ref();
-        let idle = process.is_some_and(|process| process.link.is_none());
-        if !idle || self.sites[site].incarnation != incarnation {
-            return;
-        }
-        if self.hub.process.is_none() || self.cut_off[site] > self.now {
-            let wait = self.rng.random_range(500..20_000);
-            return self.after(wait, What::Connect(site, incarnation));
-        }
-        let link = self.links.len();
-        self.links.push(Link {
-            site,
-            open: [true, true],
-            dead: false,
-        });
-        let id = self.sites[site].id.clone();
-        if let Some(old) = self.hub.accepted(&id, link) {
-            self.links[old].open[End::Hub as usize] = false;
-            self.after(0, What::Break(old, End::Site));
-        }
-        let wall = self.wall();
-        self.tell(|| format!("{}: connected, link {link}", SITES[site]));
-        self.at_site(site, |site, _, wishes| {
-            site.connected(link, wall, wishes);
-            Ok(())
-        });
-    }
-
-    /// An end of a link finds out that it is broken.
-    fn broken(&mut self, link: usize, end: End) {
-        if !std::mem::take(&mut self.links[link].open[end as usize]) {
-            return;
-        }
-        let site = self.links[link].site;
-        self.tell(|| format!("{}: {end:?} lost link {link}", SITES[site]));
-        match end {
-            End::Hub => {
-                let (wall, id) = (self.wall(), self.sites[site].id.clone());
-                self.at_hub(|hub, _, wishes| hub.disconnected(wall, &id, link, wishes));
-            }
-            End::Site => {
-                self.sites[site].disconnected();
-                let incarnation = self.sites[site].incarnation;
-                let wait = self.rng.random_range(100..5000);
-                self.after(wait, What::Connect(site, incarnation));
-            }
-        }
-    }
-
-    /// Nothing gets through a link any more; each end finds out in its own time.
-    fn kill_link(&mut self, link: usize) {
-        if std::mem::replace(&mut self.links[link].dead, true) {
-            return;
-        }
-        for end in [End::Hub, End::Site] {
-            let wait = self.rng.random_range(0..60_000);
-            self.after(wait, What::Break(link, end));
-        }
-    }
-
-    fn send(&mut self, link: usize, to: End, packet: Packet) {
-        if self.links[link].dead {
-            return;
-        }
-        if self.rng.random_bool(self.faults.loss) {
-            let site = self.links[link].site;
-            self.tell(|| format!("{}: lost on link {link}: {}", SITES[site], brief(&packet)));
-            return self.kill_link(link);
-        }
-        let copies = 1 + u32::from(self.rng.random_bool(self.faults.double));
-        for _ in 0..copies {
-            let mut packet = packet.clone();
-            if let Packet::Bytes(_, bytes) = &mut packet
-                && self.rng.random_bool(self.faults.damage)
-            {
-                let at = self.rng.random_range(0..bytes.len());
-                bytes[at] ^= 1;
-            }
-            let wait = self.rng.random_range(1..=self.faults.delay);
-            self.after(wait, What::Arrive(link, to, packet));
-        }
+    /// The coordinator looks at what the operator wants a few times a second.
+    fn look_soon(&mut self) {
+        let wait = self.rng.random_range(0..1000);
+        self.after(wait, What::Look);
     }
 
     fn at_hub(
@@ -444,7 +384,16 @@ impl World {
             .process
             .as_ref()
             .is_some_and(|hub| hub.coordinator.is_idle());
-        finished && self.sites.iter().all(Site::is_settled)
+        let mut sites = self.sites.iter().enumerate();
+        finished && sites.all(|(site, one)| one.is_settled() || self.is_revoked(site))
+    }
+
+    fn is_revoked(&self, site: usize) -> bool {
+        self.hub
+            .trust
+            .consortium()
+            .active(&self.sites[site].id)
+            .is_none()
     }
 
     fn tell(&mut self, line: impl FnOnce() -> String) {
@@ -454,24 +403,6 @@ impl World {
             }
             story.push_back(format!("{:>9.3} {}", self.now as f64 / 1000.0, line()));
         }
-    }
-}
-
-fn brief(packet: &Packet) -> String {
-    match packet {
-        Packet::Message(Message::Rejection(rejection)) => {
-            format!("Rejection: {}", rejection.reason)
-        }
-        Packet::Message(Message::Task(task)) => format!("Task {:?} {}", task.work, task.round),
-        Packet::Message(Message::Manifest(signed)) => {
-            let manifest = signed.open(|_, _, _| true);
-            manifest.map_or_else(
-                |_| "Manifest".to_owned(),
-                |one| format!("Manifest {}", one.round),
-            )
-        }
-        Packet::Message(message) => message.name().to_owned(),
-        Packet::Bytes(blob, _) => format!("bytes of {blob:.8}"),
     }
 }
 

@@ -22,7 +22,7 @@ use std::time::Instant;
 use certs::{Approval, AuthorityHome, Home, Identity, Pin, Trust, tls};
 use protocol::message::Manifest;
 use protocol::transfer::{BlobRef, CHUNK_LEN};
-use protocol::{CloseCode, Message, Role, Version};
+use protocol::{CloseCode, Message, Role, Spoken};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::time_provider::DefaultTimeProvider;
 use transport::{
@@ -347,8 +347,8 @@ fn raw_socket() -> std::net::UdpSocket {
 }
 
 fn raw_server(identity: &Identity, trust: &Trust) -> quinn::Endpoint {
-    let alpn = [Version::NEWEST.alpn()];
-    let tls = tls::server_config(identity, trust, Arc::new(DefaultTimeProvider), &alpn).unwrap();
+    let alpn = Spoken::default().alpn();
+    let tls = tls::server_config(identity, trust, Arc::new(DefaultTimeProvider), alpn).unwrap();
     let crypto = QuicServerConfig::try_from(tls).unwrap();
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(windows());
@@ -380,8 +380,8 @@ async fn raw_receive(connection: quinn::Connection, bytes: u64) {
 }
 
 async fn raw_send(address: SocketAddr, identity: &Identity, trust: &Trust, bytes: u64) {
-    let alpn = [Version::NEWEST.alpn()];
-    let tls = tls::client_config(identity, trust, Arc::new(DefaultTimeProvider), &alpn).unwrap();
+    let alpn = Spoken::default().alpn();
+    let tls = tls::client_config(identity, trust, Arc::new(DefaultTimeProvider), alpn).unwrap();
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     config.transport_config(windows());
     let runtime = Arc::new(quinn::TokioRuntime);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use protocol::Spoken;
 use serde::{Deserialize, Serialize};
 
 /// Settings of both ends. Every value has a default that suits an ordinary network.
@@ -47,6 +48,9 @@ pub struct Config {
     /// Site: longest pause between connections. A connection that lasted as long lets the pauses
     /// begin anew.
     pub reconnect_cap_seconds: f64,
+    /// Versions of the protocol to speak. No setting of a file: it is what the program knows.
+    #[serde(skip)]
+    pub versions: Spoken,
 }
 
 impl Default for Config {
@@ -70,6 +74,7 @@ impl Default for Config {
             proxy: None,
             reconnect_base_seconds: 1.0,
             reconnect_cap_seconds: 60.0,
+            versions: Spoken::default(),
         }
     }
 }

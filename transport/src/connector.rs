@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use certs::{Identity, Trust, server_name, tls};
-use protocol::Version;
 use quinn::{Endpoint, EndpointConfig};
+use rustls::AlertDescription;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::time_provider::DefaultTimeProvider;
 use tokio::net::TcpStream;
@@ -212,10 +212,15 @@ impl Connector {
                 .map_err(|error| failed(error.to_string()))?;
             let connection = connection.await.map_err(|error| match error {
                 quinn::ConnectionError::TimedOut => timed_out(UDP, patience),
+                quinn::ConnectionError::ConnectionClosed(close)
+                    if u64::from(close.error_code) == NO_APPLICATION_PROTOCOL =>
+                {
+                    ConnectError::Version
+                }
                 error => failed(error.to_string()),
             })?;
-            let (version, chain) = quic::handshake(&connection);
-            let handshake = self.verify(Path::Quic, version, &chain, current.identity)?;
+            let (alpn, chain) = quic::handshake(&connection);
+            let handshake = self.verify(Path::Quic, alpn.as_deref(), &chain, current.identity)?;
             let control = connection
                 .open_bi()
                 .await
@@ -243,11 +248,17 @@ impl Connector {
             let name = server_name(self.trust.consortium().id());
             let name = ServerName::try_from(name).map_err(|error| failed(error.to_string()))?;
             let connecting = TlsConnector::from(current.tls).connect(name, stream);
-            let stream = connecting
-                .await
-                .map_err(|error| failed(error.to_string()))?;
-            let (version, chain) = tcp::handshake(stream.get_ref().1);
-            let handshake = self.verify(Path::Tcp, version, &chain, current.identity)?;
+            let stream = connecting.await.map_err(|error| {
+                let tls = error.get_ref().and_then(|error| error.downcast_ref());
+                match tls {
+                    Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+                        ConnectError::Version
+                    }
+                    _ => failed(error.to_string()),
+                }
+            })?;
+            let (alpn, chain) = tcp::handshake(stream.get_ref().1);
+            let handshake = self.verify(Path::Tcp, alpn, &chain, current.identity)?;
             let link = Link::start(handshake, &self.config, |inbox| {
                 Pipe::Tcp(TcpPipe::start(stream, self.config.chunks_in_flight, inbox))
             });
@@ -294,11 +305,12 @@ impl Connector {
     fn verify(
         &self,
         path: Path,
-        version: Option<Version>,
+        alpn: Option<&[u8]>,
         chain: &[CertificateDer<'static>],
         identity: Arc<Identity>,
     ) -> Result<Handshake, ConnectError> {
         let peer = self.trust.coordinator(chain, clock::now())?;
+        let version = alpn.and_then(|alpn| self.config.versions.named(alpn));
         let version = version.ok_or(ConnectError::Version)?;
         Ok(Handshake {
             peer,
@@ -321,8 +333,8 @@ impl Connector {
 
 impl Current {
     fn new(identity: Arc<Identity>, trust: &Trust, config: &Config) -> Result<Self, SetupError> {
-        let alpn: Vec<_> = Version::spoken().map(Version::alpn).collect();
-        let tls = tls::client_config(&identity, trust, Arc::new(DefaultTimeProvider), &alpn)?;
+        let (clock, alpn) = (Arc::new(DefaultTimeProvider), config.versions.alpn());
+        let tls = tls::client_config(&identity, trust, clock, alpn)?;
         let quic = quic::client_config(tls.clone(), config)?;
         Ok(Self {
             identity,
@@ -341,5 +353,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The TLS alert as an error code of QUIC (RFC 7301 section 3.2, RFC 9001 section 4.8).
+const NO_APPLICATION_PROTOCOL: u64 = 0x100 + 120;
 const UDP: &str = "UDP";
 const TCP: &str = "TCP";

@@ -70,7 +70,9 @@ pub enum ConnectError {
     #[error("peer is not our coordinator")]
     Peer(#[from] Refusal),
     /// The peer speaks no version that is spoken here.
-    #[error("peer speaks no protocol version that is spoken here")]
+    #[error(
+        "peer speaks no protocol version that is spoken here: the older program must be upgraded"
+    )]
     Version,
 }
 

@@ -103,6 +103,7 @@ impl Link {
         let (chunks, chunks_arriving) = mpsc::channel(chunks_len);
         let (ending, heard) = (Ending::new(), Heard::new());
         let inbox = Inbox {
+            version: handshake.version,
             control,
             chunks,
             heard: heard.clone(),
@@ -123,6 +124,7 @@ impl Link {
         };
         let pulse = Pulse {
             peer: handshake.peer.clone(),
+            version: handshake.version,
             trust: handshake.trust,
             pipe: Arc::clone(&pipe),
             heard,
@@ -183,7 +185,7 @@ impl Link {
     /// # Errors
     /// If the link has ended, or the message does not fit a frame.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), LinkError> {
-        let frame = codec::encode(&message.into())?;
+        let frame = codec::encode(&message.into(), self.0.version)?;
         self.0.pipe.send(Bytes::from(frame)).await
     }
 

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use certs::{Identity, Trust, tls};
-use protocol::Version;
 use quinn::{Endpoint, Incoming};
 use rustls::time_provider::DefaultTimeProvider;
 use tokio::net::{TcpListener, TcpStream};
@@ -58,7 +57,7 @@ impl Listener {
         config.check()?;
         let endpoint_config = reset::endpoint_config(&identity);
         let current = Current {
-            tls: Arc::new(tls_config(&identity, &trust)?),
+            tls: Arc::new(tls_config(&identity, &trust, &config)?),
             identity,
         };
         let (udp, tcp) = bind_both(address, &config).await?;
@@ -108,7 +107,7 @@ impl Listener {
     /// # Errors
     /// If the identity cannot be used.
     pub fn set_identity(&self, identity: Arc<Identity>) -> Result<(), SetupError> {
-        let tls = Arc::new(tls_config(&identity, &self.trust)?);
+        let tls = Arc::new(tls_config(&identity, &self.trust, &self.config)?);
         let server = quic::server_config((*tls).clone(), &self.config)?;
         self.endpoint.set_server_config(Some(server));
         self.current.send_replace(Current { identity, tls });
@@ -116,14 +115,13 @@ impl Listener {
     }
 }
 
-fn tls_config(identity: &Identity, trust: &Trust) -> Result<rustls::ServerConfig, SetupError> {
-    let alpn: Vec<_> = Version::spoken().map(Version::alpn).collect();
-    Ok(tls::server_config(
-        identity,
-        trust,
-        Arc::new(DefaultTimeProvider),
-        &alpn,
-    )?)
+fn tls_config(
+    identity: &Identity,
+    trust: &Trust,
+    config: &Config,
+) -> Result<rustls::ServerConfig, SetupError> {
+    let (clock, alpn) = (Arc::new(DefaultTimeProvider), config.versions.alpn());
+    Ok(tls::server_config(identity, trust, clock, alpn)?)
 }
 
 async fn bind_both(
@@ -162,7 +160,7 @@ impl Gate {
     fn admit(
         &self,
         path: Path,
-        version: Option<Version>,
+        alpn: Option<&[u8]>,
         chain: &[rustls::pki_types::CertificateDer<'static>],
         identity: Arc<Identity>,
         permit: OwnedSemaphorePermit,
@@ -176,7 +174,8 @@ impl Gate {
         };
         let trust = self.trust.clone();
         let permit = Some(permit);
-        version.map(|version| Handshake {
+        let version = self.config.versions.named(alpn?)?;
+        Some(Handshake {
             peer,
             version,
             path,
@@ -229,9 +228,9 @@ async fn shake_quic(
 ) -> Result<Link, String> {
     let identity = Arc::clone(&gate.current.borrow().identity);
     let connection = incoming.await.map_err(|error| error.to_string())?;
-    let (version, chain) = quic::handshake(&connection);
+    let (alpn, chain) = quic::handshake(&connection);
     let handshake = gate
-        .admit(Path::Quic, version, &chain, identity, permit)
+        .admit(Path::Quic, alpn.as_deref(), &chain, identity, permit)
         .ok_or_else(|| "not let in".to_owned())?;
     let control = connection
         .accept_bi()
@@ -287,9 +286,9 @@ async fn shake_tcp(
         .accept(stream)
         .await
         .map_err(|error| error.to_string())?;
-    let (version, chain) = tcp::handshake(stream.get_ref().1);
+    let (alpn, chain) = tcp::handshake(stream.get_ref().1);
     let handshake = gate
-        .admit(Path::Tcp, version, &chain, identity, permit)
+        .admit(Path::Tcp, alpn, &chain, identity, permit)
         .ok_or_else(|| "not let in".to_owned())?;
     let window = gate.config.chunks_in_flight;
     Ok(Link::start(handshake, &gate.config, |inbox| {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use protocol::transfer::ChunkHeader;
-use protocol::{CloseCode, Message};
+use protocol::{CloseCode, Message, Version};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::LinkError;
@@ -40,6 +40,8 @@ pub(crate) struct Chunk {
 /// Where a path puts what arrives.
 #[derive(Clone, Debug)]
 pub(crate) struct Inbox {
+    /// The version agreed on, of every frame.
+    pub(crate) version: Version,
     pub(crate) control: mpsc::Sender<Message>,
     pub(crate) chunks: mpsc::Sender<Chunk>,
     pub(crate) heard: Heard,

@@ -5,9 +5,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use protocol::CloseCode;
 use protocol::codec::FrameReader;
 use protocol::transfer::ChunkHeader;
-use protocol::{CloseCode, Version};
 use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::{
@@ -104,18 +104,18 @@ impl QuicPipe {
     }
 }
 
-/// The version and certificates that the handshake agreed on.
+/// The name of the version, and the peer's certificates, as the handshake gave them.
 pub(crate) fn handshake(
     connection: &Connection,
-) -> (Option<Version>, Vec<CertificateDer<'static>>) {
+) -> (Option<Vec<u8>>, Vec<CertificateDer<'static>>) {
     let data = connection
         .handshake_data()
         .and_then(|data| data.downcast::<HandshakeData>().ok());
-    let version = data.and_then(|data| Version::from_alpn(&data.protocol?));
+    let alpn = data.and_then(|data| data.protocol);
     let chain = connection
         .peer_identity()
         .and_then(|chain| chain.downcast().ok());
-    (version, chain.map_or_else(Vec::new, |chain| *chain))
+    (alpn, chain.map_or_else(Vec::new, |chain| *chain))
 }
 
 /// An endpoint on `socket`; it accepts connections if `server` is given.
@@ -204,7 +204,7 @@ async fn write_control(mut stream: SendStream, mut queue: mpsc::Receiver<Control
 }
 
 async fn read_control(connection: Connection, mut stream: RecvStream, inbox: Inbox) {
-    let mut frames = FrameReader::default();
+    let mut frames = FrameReader::new(inbox.version);
     while let Ok(Some(read)) = stream.read_chunk(READ_LEN, true).await {
         inbox.heard.now();
         frames.push(&read.bytes);

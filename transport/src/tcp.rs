@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use protocol::CloseCode;
 use protocol::codec::FrameReader;
 use protocol::record::{ChunkReader, MAX_RECORD_LEN, Record, RecordReader};
 use protocol::transfer::ChunkHeader;
-use protocol::{CloseCode, Version};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -94,18 +94,17 @@ impl TcpPipe {
     }
 }
 
-/// The version and certificates that the handshake agreed on.
+/// The name of the version, and the peer's certificates, as the handshake gave them.
 pub(crate) fn handshake(
     tls: &rustls::CommonState,
-) -> (Option<Version>, Vec<CertificateDer<'static>>) {
-    let version = tls.alpn_protocol().and_then(Version::from_alpn);
+) -> (Option<&[u8]>, Vec<CertificateDer<'static>>) {
     let chain = tls.peer_certificates().map(|chain| {
         chain
             .iter()
             .map(|certificate| certificate.clone().into_owned())
             .collect()
     });
-    (version, chain.unwrap_or_default())
+    (tls.alpn_protocol(), chain.unwrap_or_default())
 }
 
 /// Writes records; control first, then one record of a chunk at a time.
@@ -204,7 +203,11 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
 async fn read<S: AsyncRead + Unpin>(mut stream: S, credit: Arc<Credit>, inbox: Inbox) {
     let ending = inbox.ending.clone();
     let pump = async {
-        let mut state = Reader::default();
+        let mut state = Reader {
+            records: RecordReader::default(),
+            frames: FrameReader::new(inbox.version),
+            chunks: ChunkReader::default(),
+        };
         let mut buffer = vec![0; READ_LEN];
         loop {
             match stream.read(&mut buffer).await {
@@ -230,7 +233,6 @@ async fn read<S: AsyncRead + Unpin>(mut stream: S, credit: Arc<Credit>, inbox: I
     let _ = tokio::time::timeout(GOODBYE_TIMEOUT, drain).await;
 }
 
-#[derive(Default)]
 struct Reader {
     records: RecordReader,
     frames: FrameReader,
@@ -291,7 +293,7 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use protocol::Digest;
+    use protocol::{Digest, Version};
     use tokio::io::duplex;
 
     use super::*;
@@ -301,6 +303,7 @@ mod tests {
         let (control, _) = mpsc::channel(1);
         let (chunks, arriving) = mpsc::channel(window.max(INITIAL_CREDIT) as usize);
         let inbox = Inbox {
+            version: Version::NEWEST,
             control,
             chunks,
             heard: Heard::new(),

@@ -14,7 +14,7 @@ use certs::{Identity, server_name, tls};
 use protocol::codec::MAX_FRAME_LEN;
 use protocol::message::{Manifest, Want};
 use protocol::transfer::{CHUNK_LEN, ChunkHeader};
-use protocol::{BlobRef, CloseCode, Digest, Message, Role, Version, codec};
+use protocol::{BlobRef, CloseCode, Digest, Message, Role, Spoken, Version, codec};
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::pki_types::ServerName;
 use rustls::time_provider::DefaultTimeProvider;
@@ -122,10 +122,10 @@ async fn connect(
 
 /// TLS settings of somebody without a certificate.
 fn nobody(consortium: &Consortium) -> rustls::ClientConfig {
-    let alpn = [Version::NEWEST.alpn()];
+    let alpn = Spoken::default().alpn();
     let (identity, trust) = (&consortium.coordinator, consortium.trust());
     let clock = Arc::new(DefaultTimeProvider);
-    let mut config = tls::client_config(identity, &trust, clock, &alpn).unwrap();
+    let mut config = tls::client_config(identity, &trust, clock, alpn).unwrap();
     config.client_auth_cert_resolver = rustls::ClientConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -363,10 +363,10 @@ struct Hostile {
 impl Hostile {
     async fn connect(scene: &mut Scene, address: SocketAddr) -> (Self, Link) {
         let identity = scene.newcomers.pop().unwrap();
-        let alpn = [Version::NEWEST.alpn()];
+        let alpn = Spoken::default().alpn();
         let trust = scene.consortium.trust();
         let clock = Arc::new(DefaultTimeProvider);
-        let tls = tls::client_config(&identity, &trust, clock, &alpn).unwrap();
+        let tls = tls::client_config(&identity, &trust, clock, alpn).unwrap();
         let endpoint = quinn::Endpoint::client(SocketAddr::from((ATTACKERS[0], 0))).unwrap();
         let connecting = endpoint.connect_with(quic(tls), address, &name(&scene.consortium));
         let connection = connecting.unwrap().await.unwrap();
@@ -375,7 +375,7 @@ impl Hostile {
         let want = Want {
             blob: Digest::of(b"any"),
         };
-        let frame = codec::encode(&want.into()).unwrap();
+        let frame = codec::encode(&want.into(), Version::NEWEST).unwrap();
         control.write_all(&frame).await.unwrap();
         let hub = scene.listener.accept().await;
         let this = Self {

@@ -4,6 +4,7 @@
 //! * `paths`: fallback, proxy, lossy links, a changing address
 //! * `peers`: who is let in, cut off, or turned away
 //! * `probes`: how fast a link is
+//! * `versions`: ends that know different versions of the protocol
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 
@@ -13,3 +14,4 @@ mod pair;
 mod paths;
 mod peers;
 mod probes;
+mod versions;

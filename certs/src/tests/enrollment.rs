@@ -420,7 +420,7 @@ fn secrets_show_in_no_debug_output_and_no_error() {
         &identity,
         &trust,
         Arc::new(rustls::time_provider::DefaultTimeProvider),
-        &[],
+        Vec::new(),
     )
     .unwrap();
     let key = fs::read_to_string(hospital.site.key_path()).unwrap();

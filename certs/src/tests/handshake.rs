@@ -10,8 +10,6 @@ use rustls_pki_types::{ServerName, UnixTime};
 use super::*;
 use crate::{server_name, tls};
 
-const ALPN: &[&[u8]] = &[b"fmct/1"];
-
 /// A clock that stands.
 #[derive(Debug)]
 struct Stopped(Timestamp);
@@ -22,12 +20,16 @@ impl TimeProvider for Stopped {
     }
 }
 
+fn alpn() -> Vec<Vec<u8>> {
+    vec![b"fmct/1".to_vec()]
+}
+
 fn client(identity: &Identity, trust: &Trust) -> ClientConfig {
-    tls::client_config(identity, trust, Arc::new(Stopped(NOW)), ALPN).unwrap()
+    tls::client_config(identity, trust, Arc::new(Stopped(NOW)), alpn()).unwrap()
 }
 
 fn server(identity: &Identity, trust: &Trust) -> ServerConfig {
-    tls::server_config(identity, trust, Arc::new(Stopped(NOW)), ALPN).unwrap()
+    tls::server_config(identity, trust, Arc::new(Stopped(NOW)), alpn()).unwrap()
 }
 
 /// Runs a handshake to its end; the error is that of whoever refuses first.
@@ -142,12 +144,12 @@ fn each_end_refuses_a_clock_outside_the_other_ends_certificate() {
     let two = Two::new();
     let trust = two.consortium.trust();
     let late = Stopped(NOW + 91 * DAY);
-    let ours = tls::client_config(&two.site, &trust, Arc::new(late), ALPN).unwrap();
+    let ours = tls::client_config(&two.site, &trust, Arc::new(late), alpn()).unwrap();
     let error = handshake(ours, server(&two.coordinator, &trust), &two.name()).unwrap_err();
     assert_eq!(refused(error), CertificateError::Expired);
 
     let early = Stopped(Timestamp(NOW.0 - 86_400_000));
-    let theirs = tls::server_config(&two.coordinator, &trust, Arc::new(early), ALPN).unwrap();
+    let theirs = tls::server_config(&two.coordinator, &trust, Arc::new(early), alpn()).unwrap();
     let error = handshake(client(&two.site, &trust), theirs, &two.name()).unwrap_err();
     assert_eq!(refused(error), CertificateError::NotValidYet);
 }
@@ -183,7 +185,12 @@ fn other_roots_names_and_versions_are_refused() {
     let error = handshake(ends.0, ends.1, "fl.example.org").unwrap_err();
     assert_eq!(refused(error), CertificateError::NotValidForName);
 
-    let newer = tls::client_config(&two.site, &trust, Arc::new(Stopped(NOW)), &[b"fmct/9"]);
+    let newer = tls::client_config(
+        &two.site,
+        &trust,
+        Arc::new(Stopped(NOW)),
+        vec![b"fmct/9".to_vec()],
+    );
     let error = handshake(
         newer.unwrap(),
         server(&two.coordinator, &trust),
@@ -240,7 +247,7 @@ fn whoever_answers_is_named_whatever_its_certificate_is_worth() {
     let trust = two.consortium.trust();
     let ours = server(&two.coordinator, &trust);
     let mut stream = Loop(ServerConnection::new(Arc::new(ours)).unwrap().into());
-    let answer = tls::who_answers(&mut stream, &two.name(), ALPN).unwrap();
+    let answer = tls::who_answers(&mut stream, &two.name(), alpn()).unwrap();
     assert_eq!(answer.issuer, "CN=headct consortium root");
     assert!(trust.coordinator(&answer.chain, NOW).is_ok());
 
@@ -262,7 +269,7 @@ fn whoever_answers_is_named_whatever_its_certificate_is_worth() {
     .unwrap();
     proxy.alpn_protocols = vec![b"fmct/1".to_vec()];
     let mut stream = Loop(ServerConnection::new(Arc::new(proxy)).unwrap().into());
-    let answer = tls::who_answers(&mut stream, &two.name(), ALPN).unwrap();
+    let answer = tls::who_answers(&mut stream, &two.name(), alpn()).unwrap();
     assert_eq!(answer.issuer, "CN=Hospital Web Gateway");
     assert!(trust.coordinator(&answer.chain, NOW).is_err());
 }

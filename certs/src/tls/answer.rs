@@ -33,7 +33,7 @@ pub struct Answer {
 pub fn who_answers(
     stream: &mut (impl Read + Write),
     name: &str,
-    alpn: &[&[u8]],
+    alpn: Vec<Vec<u8>>,
 ) -> io::Result<Answer> {
     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
     let shown = Arc::new(Shown::default());
@@ -43,7 +43,7 @@ pub fn who_answers(
         .dangerous() // accepts nobody: it only looks
         .with_custom_certificate_verifier(Arc::clone(&shown) as Arc<dyn ServerCertVerifier>)
         .with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|version| version.to_vec()).collect();
+    config.alpn_protocols = alpn;
     let mut connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
     let failed = match connection.complete_io(stream) {
         Ok(_) => io::Error::other("handshake went through without a certificate"),

@@ -12,13 +12,14 @@ use serde_json::Value;
 
 use super::directory::now;
 use super::serve::ADDRESS_FILE;
+use super::token;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Directory that `init` made
     #[arg(long, env = "FMCT_COORDINATOR_DIR", default_value = ".")]
     dir: PathBuf,
-    /// File whose first line is the token of the status page
+    /// File (mode 0600) whose first line is the token of the status page
     #[arg(long)]
     http_token_file: Option<PathBuf>,
     /// Print JSON
@@ -31,11 +32,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let token = match &args.http_token_file {
-        Some(path) => std::fs::read_to_string(path)
-            .with_context(|| format!("failed to read {}", path.display()))?
-            .lines()
-            .next()
-            .map_or_else(String::new, |line| line.trim().to_owned()),
+        Some(path) => token::read(path)?,
         None => String::new(),
     };
     if !args.watch {

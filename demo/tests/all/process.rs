@@ -8,7 +8,7 @@ use coordinator::journal::Journal;
 use coordinator::run::Event;
 use protocol::bounded::{List, Text};
 use protocol::message::{Metrics, Receipt, TaskMetrics};
-use protocol::{Digest, Message, Round, RunId, Signed, codec};
+use protocol::{Digest, Message, Round, RunId, Signed, Version, codec};
 use site_client::federation::{EgressLog, Kind};
 
 /// The demo, with everything it makes in `dir`.
@@ -178,7 +178,7 @@ fn journalled(dir: &Path, site: &str) -> Vec<(Kind, Round, Digest, u64)> {
                     scalars: List::default(),
                     tasks: List::new(tasks.collect()).unwrap(),
                 });
-                let bytes = codec::encode(&message).unwrap();
+                let bytes = codec::encode(&message, Version::NEWEST).unwrap();
                 let length = bytes.len() as u64;
                 rows.push((Kind::Evaluation, round, Digest::of(&bytes), length));
             }

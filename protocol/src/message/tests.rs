@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{BlobRef, Timestamp, codec};
+use crate::{BlobRef, Timestamp, Version, codec};
 use draw::Draw;
 use golden::{A, Golden, all, signed};
 
@@ -32,12 +32,15 @@ fn unhex(annotated: &str) -> Vec<u8> {
 fn every_message_has_the_bytes_written_down_here() {
     for Golden { message, bytes, .. } in all() {
         assert_eq!(
-            codec::encode(&message).unwrap(),
+            codec::encode(&message, Version::NEWEST).unwrap(),
             unhex(bytes),
             "{}",
             message.name()
         );
-        assert_eq!(codec::decode(&unhex(bytes)[4..]).unwrap(), message);
+        assert_eq!(
+            codec::decode(&unhex(bytes)[4..], Version::NEWEST).unwrap(),
+            message
+        );
     }
 }
 
@@ -48,7 +51,7 @@ fn wincode_writes_the_same_bodies() {
     } in all()
     {
         assert_eq!(
-            codec::encode(&message).unwrap()[6..],
+            codec::encode(&message, Version::NEWEST).unwrap()[6..],
             fields,
             "{}",
             message.name()
@@ -67,17 +70,17 @@ fn no_message_is_left_out() {
 #[test]
 fn a_frame_must_be_used_up_and_not_run_out() {
     for Golden { message, .. } in all() {
-        let frame = &codec::encode(&message).unwrap()[4..];
+        let frame = &codec::encode(&message, Version::NEWEST).unwrap()[4..];
         for len in 0..frame.len() {
             assert!(
-                codec::decode(&frame[..len]).is_err(),
+                codec::decode(&frame[..len], Version::NEWEST).is_err(),
                 "{} cut at {len}",
                 message.name()
             );
         }
         let longer = [frame, &[0]].concat();
         assert!(
-            codec::decode(&longer).is_err(),
+            codec::decode(&longer, Version::NEWEST).is_err(),
             "{} with a byte too many",
             message.name()
         );
@@ -88,23 +91,26 @@ fn a_frame_must_be_used_up_and_not_run_out() {
 fn frames_of_other_versions_and_unknown_tags_are_refused() {
     use codec::CodecError;
     assert!(matches!(
-        codec::decode(&[2, 1]),
-        Err(CodecError::Version { found: 2 })
+        codec::decode(&[2, 1], Version::NEWEST),
+        Err(CodecError::Version {
+            found: 2,
+            expected: 1
+        })
     ));
     assert!(matches!(
-        codec::decode(&[1, 0]),
+        codec::decode(&[1, 0], Version::NEWEST),
         Err(CodecError::Tag { found: 0 })
     ));
     assert!(matches!(
-        codec::decode(&[1]),
+        codec::decode(&[1], Version::NEWEST),
         Err(CodecError::Truncated { len: 1 })
     ));
     let long = vec![1; codec::MAX_FRAME_LEN + 1];
     assert!(matches!(
-        codec::decode(&long),
+        codec::decode(&long, Version::NEWEST),
         Err(CodecError::Oversized { .. })
     ));
-    let mut reader = codec::FrameReader::default();
+    let mut reader = codec::FrameReader::new(Version::NEWEST);
     reader.push(&u32::MAX.to_le_bytes());
     assert!(matches!(reader.poll(), Err(CodecError::Oversized { .. })));
 }
@@ -114,7 +120,7 @@ fn lengths_without_bytes_behind_them_allocate_nothing() {
     // Tag, then a list of 2^62 items: refused by the limit, not tried.
     for tag in [4, 5, 26] {
         let frame = [&[1, tag, 253][..], &(1_u64 << 62).to_le_bytes()].concat();
-        assert!(codec::decode(&frame).is_err());
+        assert!(codec::decode(&frame, Version::NEWEST).is_err());
     }
 }
 
@@ -138,8 +144,8 @@ fn a_statement_is_believed_only_with_its_signature() {
 
 /// Compared as text, since a metric may be NaN, which equals nothing.
 fn said_again_is_the_same(message: &Message) {
-    let frame = codec::encode(message).unwrap();
-    let again = codec::decode(&frame[codec::LENGTH_LEN..]).unwrap();
+    let frame = codec::encode(message, Version::NEWEST).unwrap();
+    let again = codec::decode(&frame[codec::LENGTH_LEN..], Version::NEWEST).unwrap();
     assert_eq!(format!("{again:?}"), format!("{message:?}"));
 }
 
@@ -149,7 +155,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_decoder_panic(tag in 0_u8..40, body in prop::collection::vec(any::<u8>(), 0..200)) {
         let frame = [&[1, tag][..], &body].concat();
-        if let Ok(message) = codec::decode(&frame) {
+        if let Ok(message) = codec::decode(&frame, Version::NEWEST) {
             // Whatever was understood can be said again.
             said_again_is_the_same(&message);
         }
@@ -162,10 +168,10 @@ proptest! {
         which in any::<prop::sample::Index>(),
     ) {
         let golden = all().swap_remove(which.index(all().len()));
-        let mut frame = codec::encode(&golden.message).unwrap()[4..].to_vec();
+        let mut frame = codec::encode(&golden.message, Version::NEWEST).unwrap()[4..].to_vec();
         let at = at % frame.len();
         frame[at] = to;
-        if let Ok(message) = codec::decode(&frame) {
+        if let Ok(message) = codec::decode(&frame, Version::NEWEST) {
             said_again_is_the_same(&message);
         }
     }
@@ -177,8 +183,8 @@ proptest! {
     ) {
         let mut draw = Draw(bytes.into_iter());
         let messages: Vec<Message> = Message::TAGS.iter().map(|&(tag, _)| draw.message(tag)).collect();
-        let wire: Vec<u8> = messages.iter().flat_map(|message| codec::encode(message).unwrap()).collect();
-        let mut reader = codec::FrameReader::default();
+        let wire: Vec<u8> = messages.iter().flat_map(|message| codec::encode(message, Version::NEWEST).unwrap()).collect();
+        let mut reader = codec::FrameReader::new(Version::NEWEST);
         let mut rest = &wire[..];
         let mut received = Vec::new();
         for cut in cuts.iter().cycle() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::Version;
 use crate::codec::{self, FrameReader};
 use crate::message::{Have, Message, Resend};
 
@@ -95,9 +96,9 @@ impl Network {
     }
 
     fn tell(&mut self, message: impl Into<Message>) -> Result<Message, Cut> {
-        let frame = codec::encode(&message.into()).unwrap();
+        let frame = codec::encode(&message.into(), Version::NEWEST).unwrap();
         self.send(frame.len() as u64)?;
-        let mut reader = FrameReader::default();
+        let mut reader = FrameReader::new(Version::NEWEST);
         reader.push(&frame);
         Ok(reader.poll().unwrap().unwrap())
     }
@@ -229,7 +230,9 @@ fn a_flipped_bit_costs_that_chunk_and_no_other() {
         blob: Digest::of(b""),
         chunk: 0,
     };
-    let resend = codec::encode(&resend.into()).unwrap().len() as u64;
+    let resend = codec::encode(&resend.into(), Version::NEWEST)
+        .unwrap()
+        .len() as u64;
     for chunk in 0..6 {
         let mut network = Network::new(bytes(SIZE as usize, 3), 4);
         network.to_flip = vec![chunk];

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use certs::{Trust, server_name, tls};
 use protocol::bounded::Text;
 use protocol::message::Hello;
-use protocol::{Message, Timestamp, Version};
+use protocol::{Message, Spoken, Timestamp};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use transport::logging::chain;
-use transport::{Config, Connector, Link, PathChoice};
+use transport::{Config, ConnectError, Connector, Link, PathChoice};
 
 use super::identity::Known;
 use super::{Finding, Outcome, Subject};
@@ -51,10 +51,10 @@ pub(super) async fn examine(subject: &Subject, known: Known, tell: &mut impl FnM
         Connector::new(&subject.coordinator, config, identity, trust).map_err(|error| chain(&error))
     };
     let connect = async |path| {
-        let connector = connector(path)?;
+        let connector = connector(path).map_err(Unreached::here)?;
         let start = Instant::now();
-        let link = connector.connect().await.map_err(|error| chain(&error))?;
-        Ok::<_, String>((link, start.elapsed()))
+        let link = connector.connect().await.map_err(Unreached::there)?;
+        Ok::<_, Unreached>((link, start.elapsed()))
     };
     // The coordinator keeps the newest connection of a site only: the one to go on with comes last.
     let tcp = connect(PathChoice::Tcp).await;
@@ -112,20 +112,44 @@ fn name(
     }
 }
 
+/// Why there is no connection.
+struct Unreached {
+    why: String,
+    /// Whether somebody answered, and speaks no version that we speak.
+    is_version: bool,
+}
+
+impl Unreached {
+    fn here(why: String) -> Self {
+        let is_version = false;
+        Self { why, is_version }
+    }
+
+    fn there(error: ConnectError) -> Self {
+        Self {
+            why: chain(&error),
+            is_version: matches!(error, ConnectError::Version),
+        }
+    }
+}
+
 fn reachability(
     path: &'static str,
-    tried: &Result<(Link, Duration), String>,
+    tried: &Result<(Link, Duration), Unreached>,
     port: u16,
     other_works: bool,
 ) -> Finding {
     match tried {
         Ok((_, took)) => Finding::good(path, format!("connected in {} ms", took.as_millis())),
-        Err(why) => unreachable(path, why, port, other_works),
+        Err(unreached) => unreachable(path, unreached, port, other_works),
     }
 }
 
-fn unreachable(path: &'static str, why: &str, port: u16, other_works: bool) -> Finding {
+fn unreachable(path: &'static str, unreached: &Unreached, port: u16, other_works: bool) -> Finding {
     let ask = match path {
+        _ if unreached.is_version => {
+            "ask the coordinator which version it runs, and upgrade the older program".to_owned()
+        }
         "UDP" => format!(
             "ask IT: allow outbound UDP to port {port} (QUIC), and answers to it, without inspection"
         ),
@@ -139,7 +163,7 @@ fn unreachable(path: &'static str, why: &str, port: u16, other_works: bool) -> F
     Finding {
         check: path,
         outcome,
-        detail: why.to_owned(),
+        detail: unreached.why.clone(),
         ask: Some(ask),
     }
 }
@@ -168,9 +192,8 @@ fn who_answers(mut stream: TcpStream, trust: &Trust) -> std::io::Result<Finding>
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let alpn: Vec<_> = Version::spoken().map(Version::alpn).collect();
     let name = server_name(trust.consortium().id());
-    let answer = tls::who_answers(&mut stream, &name, &alpn)?;
+    let answer = tls::who_answers(&mut stream, &name, Spoken::default().alpn())?;
     let is_ours = trust.coordinator(&answer.chain, clock::now());
     let is_ours = is_ours.map(drop).map_err(|refusal| refusal.to_string());
     Ok(interception(&answer.issuer, is_ours))

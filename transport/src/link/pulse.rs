@@ -4,7 +4,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use certs::{Trust, VerifiedPeer};
 use protocol::message::Heartbeat;
-use protocol::{CloseCode, codec};
+use protocol::{CloseCode, Version, codec};
 use tokio::sync::watch;
 
 use crate::clock;
@@ -13,6 +13,7 @@ use crate::pipe::{Heard, Pipe};
 /// Beats, listens for beats, and checks that the peer is still a member.
 pub(super) struct Pulse {
     pub(super) peer: VerifiedPeer,
+    pub(super) version: Version,
     pub(super) trust: Trust,
     pub(super) pipe: Arc<Pipe>,
     pub(super) heard: Heard,
@@ -34,7 +35,8 @@ impl Pulse {
                 return self.pipe.close(CloseCode::Idle);
             }
             let heard = *self.heard_sequence.borrow();
-            if let Ok(frame) = codec::encode(&Heartbeat { sequence, heard }.into()) {
+            let beat = Heartbeat { sequence, heard }.into();
+            if let Ok(frame) = codec::encode(&beat, self.version) {
                 self.pipe.try_send(Bytes::from(frame));
             }
             // A second check between two beats: with a file that is read twice a heartbeat as

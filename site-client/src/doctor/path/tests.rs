@@ -23,14 +23,27 @@ fn clocks_are_compared_at_the_middle_of_the_wait() {
     );
 }
 
+fn unreached(why: &str) -> Unreached {
+    Unreached::here(why.to_owned())
+}
+
 #[test]
 fn blocked_path_is_fatal_only_if_the_other_is_blocked_too() {
-    let udp = unreachable("UDP", "no answer within 5 s", 4433, true);
+    let udp = unreachable("UDP", &unreached("no answer within 5 s"), 4433, true);
     assert_eq!(udp.outcome, Outcome::Poor);
     assert!(udp.ask.unwrap().contains("outbound UDP to port 4433"));
-    let tcp = unreachable("TCP", "connection refused", 4433, false);
+    let tcp = unreachable("TCP", &unreached("connection refused"), 4433, false);
     assert_eq!(tcp.outcome, Outcome::Bad);
     assert!(tcp.ask.unwrap().contains("outbound TCP to port 4433"));
+}
+
+#[test]
+fn coordinator_of_another_version_is_not_blamed_on_the_network() {
+    let error = Unreached::there(ConnectError::Version);
+    let finding = unreachable("UDP", &error, 4433, false);
+    assert_eq!(finding.outcome, Outcome::Bad);
+    let ask = finding.ask.unwrap();
+    assert!(ask.contains("upgrade") && !ask.contains("IT"), "{ask}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use protocol::bounded::{List, Text};
 use protocol::codec;
 use protocol::layout::Part;
 use protocol::message::{Failed, Metrics, TaskMetrics};
-use protocol::{Digest, Message, Signed};
+use protocol::{Digest, Message, Signed, Version};
 use transport::send_blob;
 
 use super::{Site, Told};
@@ -82,7 +82,7 @@ impl Site {
         let report = active.workplace.store.report(ready.blob)?;
         let report = self.approval.suppress(report);
         let message = Message::from(metrics(task, &report));
-        let (digest, bytes) = frame(&message)?;
+        let (digest, bytes) = frame(&message, link.version())?;
         let row = EgressRow {
             metrics: Some(report),
             ..EgressRow::new(clock::now(), task, Kind::Evaluation, digest, bytes)
@@ -108,7 +108,7 @@ impl Site {
             round: task.round,
             reason: Text::lossy(&reason),
         });
-        let (digest, bytes) = frame(&message)?;
+        let (digest, bytes) = frame(&message, link.version())?;
         let row = EgressRow {
             text: Some(reason),
             ..EgressRow::new(clock::now(), task, Kind::Failure, digest, bytes)
@@ -121,9 +121,9 @@ impl Site {
 }
 
 /// A message as it goes on the wire: the digest of its bytes, and how many there are.
-fn frame(message: &Message) -> Result<(Digest, u64), FederationError> {
-    let bytes =
-        codec::encode(message).map_err(|error| FederationError::Trainer(error.to_string()))?;
+fn frame(message: &Message, version: Version) -> Result<(Digest, u64), FederationError> {
+    let bytes = codec::encode(message, version)
+        .map_err(|error| FederationError::Trainer(error.to_string()))?;
     Ok((Digest::of(&bytes), bytes.len() as u64))
 }
 
