@@ -188,7 +188,8 @@ impl Network {
         let verified = verify(&self.coordinator(), &trust, &run()).expect("a sound transcript");
         let updates = self.sites.len() as u64 * rounds;
         assert_eq!((verified.receipts, verified.records), (updates, rounds));
-        replay(&self.coordinator(), &run(), |_, _| {}).expect("the same models");
+        let replayed = replay(&self.coordinator(), &run(), |_, _| {}).expect("the same models");
+        assert_eq!(u64::from(replayed.rounds), rounds);
     }
 
     /// A connection to the journal's database, beside the coordinator's.

@@ -2,12 +2,15 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use protocol::{ConsortiumId, Role, SiteId, Timestamp};
 use rustls_pki_types::CertificateDer;
 
 use crate::approval::Approval;
 use crate::authority::Authority;
+use crate::certificate::{Leaf, RENEWAL_LEFT};
+use crate::consortium::Consortium;
 use crate::error::Error;
 use crate::files;
 use crate::home::Home;
@@ -95,11 +98,7 @@ impl AuthorityHome {
         let (certificate, authority) = self.change(passphrase, |authority| {
             authority.approve(request, role, now)
         })?;
-        let path = self
-            .home
-            .dir()
-            .join(APPROVALS)
-            .join(format!("{}.fmct", request.id()));
+        let path = self.approval_path(request.id());
         files::replace(&path, &approval(certificate, &authority).to_bytes()?)?;
         Ok(path)
     }
@@ -114,22 +113,42 @@ impl AuthorityHome {
         passphrase: Option<&Passphrase>,
         now: Timestamp,
     ) -> Result<Approval, Error> {
-        let (certificate, authority) =
-            self.change(passphrase, |authority| authority.renew(id, now))?;
+        self.renew_where(id, passphrase, now, |_| true)
+    }
+
+    /// As [`Self::renew`], if `due` says so of when the member's newest certificate runs out.
+    fn renew_where(
+        &self,
+        id: &SiteId,
+        passphrase: Option<&Passphrase>,
+        now: Timestamp,
+        due: impl FnOnce(Timestamp) -> bool,
+    ) -> Result<Approval, Error> {
+        let (certificate, authority) = self.change(passphrase, |authority| {
+            let expires = listed(authority.consortium(), id)?;
+            if due(expires) {
+                authority.renew(id, now)
+            } else {
+                let id = id.clone();
+                Err(Error::NotDue { id, expires })
+            }
+        })?;
         let holder = authority.consortium().active(id);
         if holder.is_some_and(|member| member.role == Role::Coordinator) {
             self.home.store_certificate(&certificate)?;
         }
         let approval = approval(certificate, &authority);
-        let path = self.home.dir().join(APPROVALS).join(format!("{id}.fmct"));
-        files::replace(&path, &approval.to_bytes()?)?;
+        files::replace(&self.approval_path(id), &approval.to_bytes()?)?;
         Ok(approval)
     }
 
     /// Answers a renewal asked for over a connection: for the peer that asks, and for its own key.
+    /// However often it asks, a certificate is issued when the last one is due; a peer that was given
+    /// its next one already, and does not show it, is given that one again.
     ///
     /// # Errors
-    /// [`Error::NotItsRequest`] if the request is for anybody else; else as [`Self::renew`].
+    /// [`Error::NotItsRequest`] if the request is for anybody else, [`Error::NotDue`] if it is too
+    /// early; else as [`Self::renew`].
     pub fn answer_renewal(
         &self,
         peer: &VerifiedPeer,
@@ -143,7 +162,34 @@ impl AuthorityHome {
                 id: peer.id().clone(),
             });
         }
-        self.renew(peer.id(), passphrase, now)
+        let id = peer.id();
+        let due = |expires: Timestamp| expires.since(now) <= RENEWAL_LEFT + EARLY;
+        // Looked at before the root key is opened, which takes long where it is encrypted.
+        let mut expires = listed(&self.home.trust()?.consortium(), id)?;
+        if due(expires) {
+            match self.renew_where(id, passphrase, now, due) {
+                // The same peer asked twice at once.
+                Err(Error::NotDue { expires: later, .. }) => expires = later,
+                renewed => return renewed,
+            }
+        }
+        if peer.expires() >= expires {
+            let id = id.clone();
+            return Err(Error::NotDue { id, expires });
+        }
+        match self.issued(peer) {
+            Some(approval) => Ok(approval),
+            // Somebody has tidied up.
+            None => self.renew(id, passphrase, now),
+        }
+    }
+
+    /// What was issued to a peer last, if that is here still.
+    fn issued(&self, peer: &VerifiedPeer) -> Option<Approval> {
+        let bytes = files::read(&self.approval_path(peer.id())).ok()?;
+        let approval = Approval::read(&bytes).ok()?;
+        let leaf = Leaf::read(&approval.certificate).ok()?;
+        (leaf.key == peer.key() && leaf.not_after > peer.expires()).then_some(approval)
     }
 
     /// Shuts a member out for good; returns the version of the consortium file that says so.
@@ -181,9 +227,21 @@ impl AuthorityHome {
         &self.home
     }
 
+    fn approval_path(&self, id: &SiteId) -> PathBuf {
+        self.home.dir().join(APPROVALS).join(format!("{id}.fmct"))
+    }
+
     fn root_key_path(&self) -> PathBuf {
         self.home.dir().join("root-key.pem")
     }
+}
+
+/// When an active member's newest certificate runs out.
+fn listed(consortium: &Consortium, id: &SiteId) -> Result<Timestamp, Error> {
+    let member = consortium.active(id);
+    member
+        .map(|member| member.expires)
+        .ok_or_else(|| Error::UnknownMember { id: id.clone() })
 }
 
 fn approval(certificate: CertificateDer<'static>, authority: &Authority) -> Approval {
@@ -196,3 +254,5 @@ fn approval(certificate: CertificateDer<'static>, authority: &Authority) -> Appr
 }
 
 const APPROVALS: &str = "approvals";
+/// How much earlier than by our clock a peer may find that it is time: its clock may be ahead.
+const EARLY: Duration = Duration::from_secs(86_400);

@@ -22,6 +22,9 @@ use crate::member::server_name;
 /// How long a member's certificate is valid: short, because renewal is automatic.
 pub const LEAF_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
+/// What is left of a member's certificate when it is time for the next one: a third of its life.
+pub const RENEWAL_LEFT: Duration = Duration::from_secs(LEAF_LIFETIME.as_secs() / 3);
+
 /// How long the root is valid.
 pub const ROOT_LIFETIME: Duration = Duration::from_secs(3650 * 86_400);
 

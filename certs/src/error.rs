@@ -3,10 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-use protocol::{Role, SiteId};
+use protocol::{Role, SiteId, Timestamp};
 
 use crate::fingerprint::{Fingerprint, Pin};
 use crate::peer::Refusal;
+use crate::time::utc;
 
 /// A key, a fingerprint or randomness that is not what it must be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,6 +123,14 @@ pub enum Error {
     /// A key, fingerprint or randomness failure.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A peer asks for its next certificate and has one that lasts.
+    #[error("member {id}: certificate runs until {}, not due to be renewed", utc(*.expires))]
+    NotDue {
+        /// The peer that asks.
+        id: SiteId,
+        /// When its newest certificate runs out.
+        expires: Timestamp,
+    },
     /// A peer asks for a certificate that is not its own.
     #[error("request: {id} asks for another name or key than its own")]
     NotItsRequest {

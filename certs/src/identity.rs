@@ -6,7 +6,7 @@ use std::sync::Arc;
 use protocol::{Role, SiteId, Timestamp};
 use rustls_pki_types::CertificateDer;
 
-use crate::certificate::{LEAF_LIFETIME, Leaf};
+use crate::certificate::{Leaf, RENEWAL_LEFT};
 use crate::error::Error;
 use crate::key::{PrivateKey, PublicKey};
 use crate::request::Request;
@@ -87,7 +87,7 @@ impl Identity {
 
     /// Whether it is time to ask for a new certificate: a third of its life is left.
     pub fn renewal_due(&self, now: Timestamp) -> bool {
-        self.leaf.not_after.since(now) <= LEAF_LIFETIME / 3
+        self.leaf.not_after.since(now) <= RENEWAL_LEFT
     }
 
     /// A request for the next certificate, DER, for [`AuthorityHome::answer_renewal`].

@@ -33,7 +33,9 @@ mod words;
 pub use approval::{Approval, read_certificate};
 pub use authority::Authority;
 pub use authority_home::AuthorityHome;
-pub use certificate::{CLOCK_SKEW, LEAF_LIFETIME, Leaf, ROOT_LIFETIME, RootCertificate};
+pub use certificate::{
+    CLOCK_SKEW, LEAF_LIFETIME, Leaf, RENEWAL_LEFT, ROOT_LIFETIME, RootCertificate,
+};
 pub use consortium::Consortium;
 pub use error::{ConsortiumError, Error, KeyError};
 pub use fingerprint::{Fingerprint, Pin};

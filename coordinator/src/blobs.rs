@@ -1,16 +1,24 @@
 //! Models, moments and updates on disk, by digest.
 
-use std::fs::{self, File};
+mod hold;
+
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use protocol::{BlobRef, Digest};
+use transport::FileLock;
+
+pub use hold::Hold;
 
 /// A directory of blobs: each file is named by the BLAKE3 of its bytes, and appears only whole.
 ///
 /// The same directory and the same file names as `transport`'s store, which receives updates into
 /// it and sends models from it. This one is for folding: files that are written at any position and
 /// only then hashed and named.
+///
+/// Several processes use one directory. Whoever counts on blobs that no journal names yet, or reads
+/// many of them, [holds](Self::hold) them all; whoever removes any [clears](Self::clear) first.
 #[derive(Clone, Debug)]
 pub struct Blobs {
     directory: PathBuf,
@@ -91,6 +99,59 @@ impl Blobs {
         Ok(blob)
     }
 
+    /// Holds every blob: until this is dropped nobody removes one. Waits for a removal under way.
+    ///
+    /// # Errors
+    /// If the lock file cannot be made or locked.
+    pub fn hold(&self) -> io::Result<Hold> {
+        Hold::take(self.lock_file()?)
+    }
+
+    /// Leave to remove blobs that nothing refers to, until it is dropped; what refers to them must be
+    /// looked up under it. `None` while anybody holds them: then it is for later.
+    ///
+    /// # Errors
+    /// If the lock file cannot be made or locked.
+    pub fn clear(&self) -> io::Result<Option<FileLock>> {
+        match FileLock::take(self.lock_file()?) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn lock_file(&self) -> io::Result<File> {
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true);
+        options.open(self.directory.join(LOCK))
+    }
+
+    /// Whether there is anything of a blob here, be it whole or as much as has arrived.
+    pub fn has_any_of(&self, digest: Digest) -> bool {
+        self.contains(digest) || self.partial(digest).exists()
+    }
+
+    /// Removes a blob, whole or in part, with its outline; one that is not here is none to remove.
+    ///
+    /// # Errors
+    /// If it is here and cannot be removed.
+    pub fn remove(&self, digest: Digest) -> io::Result<()> {
+        let path = self.path(digest);
+        let outline = path.with_added_extension(OUTLINE);
+        for path in [self.partial(digest), outline, path] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Where `transport` receives it.
+    fn partial(&self, digest: Digest) -> PathBuf {
+        self.directory.join(PARTIAL).join(digest.to_string())
+    }
+
     /// Whether the bytes of a blob are what its name says.
     ///
     /// # Errors
@@ -119,5 +180,8 @@ fn hash(file: &mut File) -> io::Result<BlobRef> {
 }
 
 const BLOBS: &str = "blobs";
+const LOCK: &str = "lock";
+const OUTLINE: &str = "outline";
+const PARTIAL: &str = "partial";
 const TEMPORARY: &str = "scratch";
 const READ_BYTES: usize = 1 << 20;

@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Matrix(matrix::Args),
     /// Issue a member's next certificate by hand.
     Renew(renew::Args),
-    /// Compute every global model again from the staged updates, and compare.
+    /// Compute every global model again from the staged updates that are kept, and compare.
     Replay(replay::Args),
     /// Copy models and updates back from a bucket.
     Restore(backup::RestoreArgs),

@@ -6,6 +6,7 @@
 //!
 //! One process at a time may hold a directory; [`Journal::open`] refuses a second one.
 
+mod collections;
 mod error;
 mod schema;
 mod stops;

@@ -84,6 +84,10 @@ impl Membership {
         let answer = self
             .home
             .answer_renewal(peer, &renew.request, self.passphrase.as_ref(), now);
+        if let Err(error @ Error::NotDue { .. }) = &answer {
+            tracing::debug!(peer = %peer.id(), %error, "certificate not renewed");
+            return not_renewed("not due");
+        }
         let renewed = answer
             .map_err(|error| error.to_string())
             .and_then(|approval| {
@@ -97,17 +101,21 @@ impl Membership {
             }
             Err(why) => {
                 tracing::warn!(peer = %peer.id(), why, "certificate not renewed");
-                let reason = Reason::Invalid {
-                    defect: Text::lossy("renew by hand"),
-                };
-                Rejection {
-                    subject: Subject::Renewal,
-                    reason,
-                }
-                .into()
+                not_renewed("renew by hand")
             }
         }
     }
+}
+
+fn not_renewed(defect: &str) -> Message {
+    let reason = Reason::Invalid {
+        defect: Text::lossy(defect),
+    };
+    Rejection {
+        subject: Subject::Renewal,
+        reason,
+    }
+    .into()
 }
 
 #[cfg(test)]
@@ -218,6 +226,25 @@ mod tests {
             .renew(&identity, &membership.trust, der, later)
             .unwrap();
         assert!(renewed.expires() > identity.expires());
+    }
+
+    #[test]
+    fn request_before_it_is_due_is_rejected_and_changes_nothing() {
+        let Scene {
+            membership,
+            identity,
+            peer,
+            _dir,
+            ..
+        } = scene();
+        let request = List::new(identity.renewal_request().unwrap()).unwrap();
+        let Message::Rejection(rejection) = membership.answer(&peer, &Renew { request }, NOW)
+        else {
+            panic!("renewed");
+        };
+        assert_eq!(rejection.subject, Subject::Renewal);
+        assert_eq!(rejection.reason.to_string(), "not due");
+        assert!(!membership.refresh().unwrap(), "nothing changed");
     }
 
     #[test]

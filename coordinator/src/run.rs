@@ -1,5 +1,6 @@
 //! One training run: rounds, cohorts, deadlines. Pure: bytes, clocks and files live elsewhere.
 
+mod again;
 mod drops;
 mod evaluation;
 mod event;
@@ -81,6 +82,16 @@ pub struct RoundRecord {
     pub published: Timestamp,
 }
 
+impl RoundRecord {
+    /// What replay needs of it: the model it started from, each update, the model it made.
+    pub fn blobs(&self) -> impl Iterator<Item = Digest> {
+        let updates = self.updates.values().map(|update| update.blob);
+        let checkpoints = [self.base, self.checkpoint].into_iter();
+        let models = checkpoints.flat_map(|one| [Some(one.model), one.moments]);
+        updates.chain(models.flatten())
+    }
+}
+
 impl Run {
     /// A run as the `Launched` event makes it.
     pub fn launch(config: Config, now: Timestamp, checkpoint: Checkpoint) -> Self {
@@ -152,7 +163,9 @@ impl Run {
                 limit,
             });
         }
-        if update.steps == 0 {
+        // Under FedNova each site's part is scaled by what all say of their steps.
+        let most = self.config.max_local_steps(update.examples);
+        if !(1..=most).contains(&update.steps) {
             return Err(Reason::Steps {
                 found: update.steps,
             });
@@ -355,6 +368,15 @@ impl Run {
             _ => {}
         }
         needed
+    }
+
+    /// Every blob the run has named: what it cannot go on without, and what only replay needs.
+    pub fn blobs(&self) -> BTreeSet<Digest> {
+        let mut blobs = self.needed_blobs();
+        for record in self.history.iter().chain(self.phase.record()) {
+            blobs.extend(record.blobs());
+        }
+        blobs
     }
 
     fn not_asked(&self) -> Reason {

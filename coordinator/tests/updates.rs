@@ -26,9 +26,15 @@ use protocol::{BlobRef, Digest, Params, Role, Round, RunId, Signed, SiteId, Time
 
 #[path = "updates/endings.rs"]
 mod endings;
+#[path = "updates/garbage.rs"]
+mod garbage;
+#[path = "updates/members.rs"]
+mod members;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const SITES: [&str; 2] = ["north", "south"];
+/// The link that updates come over where it makes no difference.
+const LINK: u64 = 0;
 
 /// A served run of two rounds and two sites, both of which have joined.
 struct Scene {
@@ -48,6 +54,10 @@ impl Scene {
 
     /// A run under another cohort rule, and with `rest` at the end of its plan.
     fn of(rule: &str, rest: &str) -> Self {
+        Self::with(rule, rest, Options::default())
+    }
+
+    fn with(rule: &str, rest: &str, options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut authority = Authority::found("headct".parse().unwrap(), NOW).unwrap();
         let own = Arc::new(admit(&mut authority, Role::Coordinator, "coordinator"));
@@ -70,8 +80,7 @@ impl Scene {
         let mut journal = Journal::open_shared(folder.path()).unwrap();
         let blobs = Blobs::open_shared(blobs_path(folder.path())).unwrap();
         launch(&mut journal, &blobs, &own, &run, &plan, &initial, NOW).unwrap();
-        let mut coordinator =
-            Coordinator::open(folder.path(), own, Options::default(), NOW).unwrap();
+        let mut coordinator = Coordinator::open(folder.path(), own, options, NOW).unwrap();
         coordinator.follow(trust.clone());
         for site in SITES {
             let site: SiteId = site.parse().unwrap();
@@ -122,7 +131,7 @@ impl Scene {
         bytes: &[u8],
     ) -> Result<Signed<Receipt>, Reason> {
         let id: SiteId = SITES[site].parse().unwrap();
-        let upload = match self.coordinator.offered(NOW, &id, manifest).unwrap() {
+        let upload = match self.coordinator.offered(NOW, &id, LINK, manifest).unwrap() {
             Offer::Welcome(upload) => upload,
             Offer::Counted(receipt) => return Ok(receipt),
             Offer::Refused(reason) => return Err(reason),
@@ -138,7 +147,7 @@ impl Scene {
         let identity = &self.identities[site];
         let signed = Signed::new(manifest, |context, text| identity.sign(context, text)).unwrap();
         self.coordinator
-            .uploaded(NOW, &id, &signed, manifest, inspected)
+            .uploaded(NOW, (&id, LINK), &signed, manifest, inspected)
             .unwrap()
     }
 
@@ -297,7 +306,7 @@ fn a_coordinator_that_starts_again_knows_what_counts() {
     let own = Arc::new(admit(&mut authority, Role::Coordinator, "coordinator"));
     let mut coordinator = Coordinator::open(folder.path(), own, Options::default(), NOW).unwrap();
     let id = SITES[0].parse().unwrap();
-    let Offer::Counted(again) = coordinator.offered(NOW, &id, &manifest).unwrap() else {
+    let Offer::Counted(again) = coordinator.offered(NOW, &id, LINK, &manifest).unwrap() else {
         panic!("it counts");
     };
     assert_eq!(again, receipt);

@@ -117,8 +117,8 @@ messages! {
     23 Metrics(Metrics) from Site;
     /// The run is over.
     24 Finish(Finish) from Coordinator;
-    /// Asks for an overview of everything.
-    25 Watch(Watch) from Site | Observer;
+    /// Asks for an overview of everything: it tells of each site, so no site may ask.
+    25 Watch(Watch) from Observer;
     /// What `status` shows.
     26 Overview(Overview) from Coordinator;
 

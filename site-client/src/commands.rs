@@ -27,6 +27,7 @@ mod stand_in;
 mod sweep;
 mod training;
 mod trials;
+mod watch;
 
 use clap::Subcommand;
 
@@ -84,12 +85,28 @@ pub(crate) enum Command {
     StandIn(stand_in::Args),
     /// Find the best that training from scratch can do.
     Sweep(sweep::Args),
+    /// Print the coordinator's overview of its runs, as an observer.
+    Watch(watch::Args),
 }
 
 /// A command that was asked to stop before its end and has saved what it did.
 #[derive(Debug, thiserror::Error)]
-#[error("stopped as asked; --resume goes on")]
-pub(crate) struct Stopped;
+pub(crate) enum Stopped {
+    /// Its last checkpoint is older than its last step.
+    #[error(
+        "stopped as asked after step {step}, whose checkpoint could not be written; --resume goes \
+         on from the last one, of step {saved}"
+    )]
+    Behind {
+        /// The last step done.
+        step: u64,
+        /// The step of the checkpoint.
+        saved: u64,
+    },
+    /// All of it is saved.
+    #[error("stopped as asked; --resume goes on")]
+    Saved,
+}
 
 impl Command {
     /// Runs the chosen subcommand.
@@ -120,6 +137,7 @@ impl Command {
             Self::Pretrain(args) => pretrain::run(args),
             Self::Probe(args) => probe::run(args),
             Self::Sweep(args) => sweep::run(args),
+            Self::Watch(args) => watch::run(args),
         }
     }
 }

@@ -29,4 +29,4 @@ pub use session::{Action, Event, Ready, Session, State, Task, Working};
 pub use stand_in::{Everything, StandIn};
 pub use store::{Carried, SiteStore};
 pub use trainer::{EvaluateJob, Flow, Report, TaskReport, TrainError, TrainJob, Trained, Trainer};
-pub use work::Workplace;
+pub use work::{WorkError, Workplace};

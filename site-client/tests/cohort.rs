@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use assert_cmd::cargo::cargo_bin;
+use site_client::cohort::LabelTable;
 
 /// A model of 8 tokens.
 const SETTINGS: [&str; 20] = [
@@ -208,11 +209,58 @@ fn an_external_site_is_tested_on_the_diseases_it_knows(prepared: &Prepared) {
     };
     assert!(tested("cohort", "ICH") && tested("cohort", "SDH") && tested("other", "ICH"));
     assert!(!tested("other", "SDH"));
+
+    // So is a model of both, scored on its own.
+    let two = file("other", "two.csv");
+    only(&file("cohort", "labels.csv"), ["ICH", "SDH"], &two);
+    let mut joint = tune_for(
+        prepared,
+        "all",
+        ["scratch", &prepared.path("joint"), "repo"],
+    );
+    joint.args(["--labels", &two]);
+    succeed(joint);
+    let (weights, scored) = (
+        file("joint", "ICH+SDH.safetensors"),
+        file("joint", "other.csv"),
+    );
+    let evaluate = || {
+        site(&[
+            "evaluate",
+            "--weights",
+            &weights,
+            "--cohort",
+            &other,
+            "--out",
+            &scored,
+        ])
+    };
+    let said = succeed(evaluate());
+    assert!(said.contains("other: no label of SDH"), "{said}");
+    let rows = read_table(Path::new(&scored));
+    assert!(!rows.is_empty() && rows.iter().all(|row| row.contains(",ICH,")));
+
     let errors = fail(test(&["ICH", "SDH"], "none-known"));
     assert!(
         errors.contains("expected one of ICH, SDH, found none"),
         "{errors}"
     );
+    let errors = fail(evaluate());
+    assert!(
+        errors.contains("expected one of ICH, SDH, found none"),
+        "{errors}"
+    );
+}
+
+/// A table of labels with two of its diseases.
+fn only(table: &str, tasks: [&str; 2], out: &str) {
+    let mut table = LabelTable::read(Path::new(table)).unwrap();
+    let places = tasks.map(|task| table.task(task).unwrap());
+    for row in &mut table.rows {
+        row.labels = places.map(|place| row.labels[place]).to_vec();
+    }
+    table.tasks = tasks.map(str::to_owned).to_vec();
+    table.write(Path::new(out)).unwrap();
 }
 
 fn corrupt_entries_are_named(prepared: &Prepared) {

@@ -1,5 +1,6 @@
 //! The training commands, run as a user runs them: on phantoms, at a size that takes seconds.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::{fs, thread, time};
@@ -47,13 +48,17 @@ fn fail(mut command: Command) -> String {
 }
 
 fn pretrain(objective: &str, out: &Path, steps: u32, more: &[&str]) -> Command {
+    pretrain_on("rsna:30", objective, out, steps, more)
+}
+
+fn pretrain_on(phantoms: &str, objective: &str, out: &Path, steps: u32, more: &[&str]) -> Command {
     let out = out.to_str().expect("UTF-8");
     let mut command = site(&[
         "pretrain",
         "--objective",
         objective,
         "--phantoms",
-        "rsna:30",
+        phantoms,
         "--out",
         out,
     ]);
@@ -220,6 +225,14 @@ fn pre_training_fine_tuning_probing_few_shots_and_evaluation_fit_together() {
         "both sites are scored"
     );
 
+    let mut baseline = site(&["finetune", "--model", "resnet50-3d", "--from", &from]);
+    baseline.args(["--out", &path("baseline")]).args(phantoms);
+    let errors = fail(baseline);
+    assert!(
+        errors.contains("resnet50-3d trains from scratch only"),
+        "{errors}"
+    );
+
     let mut scored = Command::new(cargo_bin("fmct-site"));
     scored.args(["evaluate", "--weights", &path("tuned/SDH.safetensors")]);
     scored.args(["--out", &path("again.csv"), "--phantoms", "rsna:200"]);
@@ -338,6 +351,51 @@ fn pre_training_fine_tuning_probing_few_shots_and_evaluation_fit_together() {
         lines[2].contains("\"sweep\"") && lines[2].contains("0.01"),
         "{notes}"
     );
+}
+
+#[test]
+fn a_few_shot_study_that_is_killed_keeps_the_repeats_it_has_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("few");
+    let mut study = site(&["few-shot", "--from", "scratch", "--k", "4"]);
+    study.args(["--repeats", "1000", "--tasks", "SDH", "--out"]);
+    study.arg(&out);
+    study.args(["--phantoms", "rsna:200", "--prevalence-floor", "0.3"]);
+    let mut child = study
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    let second = said.find(|line| line.as_ref().unwrap().contains("repeat 1:"));
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success(), "killed before its end");
+    assert!(second.is_some());
+    let table = fs::read_to_string(out.join("predictions.csv")).unwrap();
+    assert!(table.contains("k4-r0") && table.contains("k4-r1"));
+}
+
+#[test]
+fn phantoms_of_another_seed_or_prevalence_are_those_of_another_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    succeed(pretrain_on("rsna:30:7", "mae", &out, 3, &[]));
+    let resumed = |phantoms, more: &[&str]| {
+        let more = [&["--resume"][..], more].concat();
+        pretrain_on(phantoms, "mae", &out, 3, &more)
+    };
+    let seed = fail(resumed("rsna:30:8", &[]));
+    assert!(
+        seed.contains("expected phantoms of rsna with seed 8,")
+            && seed.contains("found phantoms of rsna with seed 7,"),
+        "{seed}"
+    );
+    let floor = fail(resumed("rsna:30:7", &["--prevalence-floor", "0.3"]));
+    assert!(
+        floor.contains("expected phantoms of rsna with seed 7, least prevalence 0.3,"),
+        "{floor}"
+    );
+    succeed(resumed("rsna:30:7", &[]));
 }
 
 #[test]

@@ -43,7 +43,8 @@ const SENDERS: [(&str, bool, bool, bool); 25] = [
     ("Status",      YES, NO,  NO),
     ("Metrics",     YES, NO,  NO),
     ("Finish",      NO,  NO,  YES),
-    ("Watch",       YES, YES, NO),
+    // Overviews tell of each site: areas, failures, refusals. A site sees what is published.
+    ("Watch",       NO,  YES, NO),
     ("Overview",    NO,  NO,  YES),
     // Models go down and updates up, so both ends say all of this; an observer gets neither.
     ("Want",        YES, NO,  YES),

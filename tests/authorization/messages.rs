@@ -23,7 +23,13 @@ pub(super) fn always_allowed(identity: &Identity) -> Message {
             time: Timestamp(1),
         }
         .into(),
-        _ => Watch { follow: false }.into(),
+        _ => Hello {
+            software: Text::lossy("test"),
+            consortium: "headct".parse().expect("a name"),
+            consortium_version: 1,
+            time: Timestamp(1),
+        }
+        .into(),
     }
 }
 

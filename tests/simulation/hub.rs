@@ -200,7 +200,11 @@ impl Hub {
     /// A site's link was accepted; gives back the one it replaces.
     pub(super) fn accepted(&mut self, site: &SiteId, link: usize) -> Option<usize> {
         let process = self.process.as_mut()?;
-        process.links.insert(site.clone(), link)
+        let old = process.links.insert(site.clone(), link);
+        if let Some(old) = old {
+            process.coordinator.link_ended(site, old as u64);
+        }
+        old
     }
 
     pub(super) fn disconnected(
@@ -214,6 +218,7 @@ impl Hub {
             return Ok(());
         };
         process.uploads.retain(|(of, _), _| *of != link);
+        process.coordinator.link_ended(site, link as u64);
         if process.links.get(site) != Some(&link) {
             return Ok(());
         }
@@ -277,7 +282,9 @@ impl Hub {
             Packet::Message(Message::Hello(_)) => process.coordinator.connected(site.clone()),
             Packet::Message(Message::Manifest(signed)) => {
                 let manifest = signed.open(|_, _, _| true).expect("our own site's");
-                let offer = process.coordinator.offered(now, site, &manifest);
+                let offer = process
+                    .coordinator
+                    .offered(now, site, link as u64, &manifest);
                 let offer = self.sound(offer)?;
                 self.fuse.burn()?;
                 match offer {
@@ -287,7 +294,10 @@ impl Hub {
                         let process = self.process.as_mut().expect("alive");
                         let blob = manifest.blob.digest;
                         let arriving = (signed, manifest, upload);
-                        process.uploads.insert((link, blob), arriving);
+                        if process.uploads.insert((link, blob), arriving).is_some() {
+                            // Announced twice, it is one upload here.
+                            process.coordinator.upload_cut(site, link as u64, blob);
+                        }
                         if process.store.contains(blob) {
                             return self.arrived(now, site, link, blob, wishes);
                         }
@@ -344,9 +354,10 @@ impl Hub {
         let inspected = inspect(&upload.config, &upload.layout, &file)
             .expect("a readable blob")
             .map_err(Reason::from);
-        let staged = process
-            .coordinator
-            .uploaded(now, site, &signed, &manifest, inspected);
+        let staged =
+            process
+                .coordinator
+                .uploaded(now, (site, link as u64), &signed, &manifest, inspected);
         let staged = self.sound(staged)?;
         // The update counts, and its site does not know.
         self.fuse.burn()?;
@@ -375,9 +386,10 @@ impl Hub {
             process.folding = true;
             wishes.push(Wish::Fold(Box::new(job)));
         }
-        if let Some(needed) = process.coordinator.poll_needed() {
+        if let Some(collection) = process.coordinator.poll_collection() {
             self.fuse.burn()?;
-            process.store.collect(&needed).expect("a folder");
+            let needed = collection.needed();
+            process.store.collect(needed).expect("a folder");
         }
         Ok(())
     }

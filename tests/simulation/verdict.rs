@@ -18,7 +18,7 @@ pub(super) struct Verdict {
 
 impl Verdict {
     /// The books of coordinator and sites agree, each contribution is in the final model as often as
-    /// they say, and anybody can compute and verify it again.
+    /// they say, and anybody can verify it and compute it again, as far back as rounds are kept.
     pub(super) fn of(&self, hub: &mut Hub, sites: &[Site]) -> Result<Digest, String> {
         let process = hub.process.as_ref().ok_or("no coordinator")?;
         let run = process.coordinator.run().ok_or("no run")?;
@@ -43,9 +43,13 @@ impl Verdict {
         if verified.records != records || !receipts_hold {
             return Err(format!("verify: {verified:?} for {counted} updates"));
         }
-        if self.keep_rounds.is_none() {
-            let replayed = replay(hub.directory(), &self.scene.run, |_, _| {});
-            replayed.map_err(|error| format!("replay: {error}"))?;
+        let replayed = replay(hub.directory(), &self.scene.run, |_, _| {});
+        let replayed = replayed.map_err(|error| format!("replay: {error}"))?;
+        let keep = self.keep_rounds.unwrap_or(u32::MAX);
+        let most = (records as u32).saturating_sub(keep);
+        let all = replayed.rounds + replayed.collected == records as u32;
+        if !all || replayed.collected > most {
+            return Err(format!("replay: {replayed:?} of {records} rounds"));
         }
         Ok(model)
     }

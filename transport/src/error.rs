@@ -69,7 +69,9 @@ pub enum ConnectError {
     /// Whoever answered is not our coordinator.
     #[error("peer is not our coordinator")]
     Peer(#[from] Refusal),
-    /// The peer speaks no version that is spoken here.
+    /// The peer speaks no version that is spoken here; or whoever answered says so. It is told by an
+    /// alert of the handshake, before any certificate is shown, and not authenticated: any TLS server
+    /// that knows none of our names for a version sends the same.
     #[error(
         "peer speaks no protocol version that is spoken here: the older program must be upgraded"
     )]

@@ -30,5 +30,5 @@ pub use listener::Listener;
 pub use lock::FileLock;
 pub use probe::{Throughput, measure};
 pub use settings::SettingsError;
-pub use store::{Blob, BlobStore, BlobWriter, Collected, StoreError};
+pub use store::{Blob, BlobReader, BlobStore, BlobWriter, Collected, StoreError};
 pub use transfer::{Transferred, receive_blob, send_blob, take_blob};

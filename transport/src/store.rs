@@ -7,8 +7,9 @@
 //! ```
 //!
 //! A file gets its final name only once its bytes are on disk (write, fsync, rename, fsync of the
-//! folder), so whatever has a final name is whole. Every read is verified against the outline, and
-//! the outline against the name: a damaged disk makes errors, never wrong numbers.
+//! folder), so whatever has a final name is whole. Every read through a [`Blob`] is verified against
+//! the outline, and the outline against the name: a damaged disk makes errors, never wrong numbers.
+//! Whoever opens or maps the file behind [`BlobStore::path`] verifies it as well, or trusts the disk.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -21,9 +22,11 @@ use protocol::transfer::{BlobRef, CHUNK_LEN, ChunkHash, MAX_CHUNKS, Outline};
 
 mod blob;
 mod partial;
+mod reader;
 
 pub use blob::Blob;
 pub(crate) use partial::Partial;
+pub use reader::BlobReader;
 
 /// Why a blob cannot be stored or read.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +72,11 @@ pub enum StoreError {
 impl StoreError {
     pub(crate) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { what, source }
+    }
+
+    /// Whether the blob is not here, or not as it was: it must be made or received again.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Missing(_))
     }
 
     /// Whether there is no room left.
@@ -159,7 +167,24 @@ impl BlobStore {
         self.path(digest).is_file()
     }
 
-    /// The file of a blob; for programs that map it.
+    /// Removes a blob that was found damaged, so that it can be received again.
+    ///
+    /// # Errors
+    /// If it is there and cannot be removed.
+    pub fn discard(&self, digest: Digest) -> Result<(), StoreError> {
+        let path = self.path(digest);
+        for path in [path.with_added_extension(OUTLINE), path] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::io("remove blob")(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The file of a blob; for programs that map it. What is read from it is not verified.
     pub fn path(&self, digest: Digest) -> PathBuf {
         let name = digest.to_string();
         self.root.join(BLOBS).join(&name[..2]).join(name)

@@ -193,9 +193,16 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
         record.encode(&mut self.buffer);
     }
 
+    /// Given up halfway it leaves in the buffer exactly what was not written: records that follow
+    /// begin where the peer expects them.
     async fn flush(&mut self) -> std::io::Result<()> {
-        self.stream.write_all(&self.buffer).await?;
-        self.buffer.clear();
+        while !self.buffer.is_empty() {
+            let written = self.stream.write(&self.buffer).await?;
+            if written == 0 {
+                return Err(std::io::ErrorKind::WriteZero.into());
+            }
+            self.buffer.drain(..written);
+        }
         self.stream.flush().await
     }
 }
@@ -310,6 +317,32 @@ mod tests {
             ending: Ending::new(),
         };
         (TcpPipe::start(stream, window, inbox), arriving)
+    }
+
+    #[tokio::test]
+    async fn a_close_code_comes_whole_after_a_frame_that_was_under_way() {
+        let (near, mut far) = duplex(1 << 10);
+        let (pipe, _arriving) = start(near, 1);
+        let frame: Vec<u8> = (0..200_000_u32).map(|place| place as u8).collect();
+        let control = Control::Frame(frame.clone().into());
+        pipe.control.send(control).await.unwrap();
+        let mut bytes = vec![0];
+        far.read_exact(&mut bytes).await.unwrap();
+        pipe.ending.set(LinkError::closed(CloseCode::NotMember));
+        far.read_to_end(&mut bytes).await.unwrap();
+
+        let mut records = RecordReader::default();
+        records.push(&bytes);
+        let (mut sent, mut close) = (Vec::new(), None);
+        while let Some(record) = records.poll().unwrap() {
+            match record {
+                Record::Control(piece) => sent.extend_from_slice(piece),
+                Record::Close(code) => close = Some(code),
+                other => panic!("nothing else was sent: {other:?}"),
+            }
+        }
+        assert_eq!(close, Some(CloseCode::NotMember.number()));
+        assert!(sent == frame, "{} bytes", sent.len());
     }
 
     #[tokio::test]

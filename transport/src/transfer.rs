@@ -32,8 +32,26 @@ pub struct Transferred {
 /// not be sent any more.
 ///
 /// # Errors
-/// If the link ends (call again on the next link), the peer refuses, or the blob is damaged here.
+/// If the link ends (call again on the next link), the peer refuses, or the blob is damaged here: the
+/// peer is told that it comes no more.
 pub async fn send_blob(
+    link: &Link,
+    blob: &Blob,
+    manifest: &Signed<Manifest>,
+    progress: impl FnMut(u64) + Send,
+) -> Result<Transferred, TransferError> {
+    let result = send_from_store(link, blob, manifest, progress).await;
+    if let Err(error @ TransferError::Store(_)) = &result
+        && let Some(reason) = reason(error)
+    {
+        let subject = Subject::Blob(blob.blob().digest);
+        // Else it would wait for the rest as long as this link lives on.
+        let _ = link.send(Rejection { subject, reason }).await;
+    }
+    result
+}
+
+async fn send_from_store(
     link: &Link,
     blob: &Blob,
     manifest: &Signed<Manifest>,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use coordinator::blobs::Blobs;
 use coordinator::journal::Journal;
 use coordinator::service::blobs_path;
 use transport::{BlobStore, Bucket};
@@ -31,8 +32,16 @@ pub(crate) struct RestoreArgs {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    // The journal first: whatever its copy refers to is then there to be copied.
-    Journal::open_existing(&args.dir)?.backup(&args.out)?;
+    let journal = Journal::open_existing(&args.dir)?;
+    // Whatever the copy of the journal refers to is there to be copied, and stays meanwhile.
+    let path = blobs_path(&args.dir);
+    let held = args
+        .bucket
+        .is_some()
+        .then(|| Blobs::open_shared(path.clone())?.hold())
+        .transpose();
+    let _held = held.with_context(|| format!("failed to hold {}", path.display()))?;
+    journal.backup(&args.out)?;
     println!("journal copied to {}", args.out.display());
     if let Some(address) = &args.bucket {
         let copied = with_bucket(&args.dir, address, async |store, bucket| {

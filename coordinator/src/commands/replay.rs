@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use coordinator::service::replay;
+use coordinator::service::{Replayed, replay};
 use protocol::RunId;
 
 #[derive(clap::Args)]
@@ -15,11 +15,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let mut rounds = 0;
-    replay(&args.dir, &args.run, |round, model| {
+    let Replayed { rounds, collected } = replay(&args.dir, &args.run, |round, model| {
         println!("round {round}: {model}");
-        rounds += 1;
     })?;
     println!("{rounds} rounds, every model the same, bit for bit");
+    if collected > 0 {
+        println!(
+            "{collected} rounds not computed: their updates were not kept (serve --keep-rounds)"
+        );
+    }
     Ok(())
 }

@@ -34,7 +34,8 @@ pub(crate) struct Args {
     /// Settings of connections [default: transport.toml in --dir, if there is one]
     #[arg(long)]
     transport: Option<PathBuf>,
-    /// Rounds whose updates are kept for `replay`; all of them if absent
+    /// Newest rounds of the run in work whose updates are kept for `replay`, which passes over the
+    /// others; all rounds of all runs if absent
     #[arg(long)]
     keep_rounds: Option<u32>,
     /// End when every launched run is finished

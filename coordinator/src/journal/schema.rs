@@ -54,7 +54,7 @@ pub(super) fn check(db: &Connection) -> Result<u32, JournalError> {
 }
 
 /// From version n to n + 1; a database keeps the number of the last one in `user_version`.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE runs (
         run         TEXT PRIMARY KEY,
@@ -83,7 +83,16 @@ const MIGRATIONS: [&str; 2] = [
         asked_at INTEGER NOT NULL
     ) STRICT;
 ",
+    "
+    CREATE TABLE collections (
+        run     TEXT PRIMARY KEY REFERENCES runs (run),
+        through INTEGER NOT NULL
+    ) STRICT;
+",
 ];
+
+/// The first version with `collections`.
+pub(super) const COLLECTIONS: u32 = 3;
 
 /// How long a launch beside a busy coordinator waits for its turn.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

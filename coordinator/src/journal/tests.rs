@@ -112,7 +112,8 @@ fn a_database_of_an_earlier_version_keeps_its_events_and_can_be_asked_to_stop_a_
     let mut journal = Journal::open(directory.path()).unwrap();
     journal.launch(&launch, start()).unwrap();
     let before = journal.entries(&launch.run).unwrap();
-    journal.db.execute_batch("DROP TABLE stops").unwrap();
+    let later = "DROP TABLE stops; DROP TABLE collections";
+    journal.db.execute_batch(later).unwrap();
     journal.db.pragma_update(None, "user_version", 1).unwrap();
     drop(journal);
     let mut journal = Journal::open_existing(directory.path()).unwrap();
@@ -126,6 +127,32 @@ fn a_database_of_an_earlier_version_keeps_its_events_and_can_be_asked_to_stop_a_
     assert_eq!(journal.stops().unwrap(), []);
     let unknown = RunId::new("run-2").unwrap();
     journal.ask_stop(&unknown, Timestamp(9)).unwrap_err();
+}
+
+#[test]
+fn rounds_that_were_collected_are_known_after_reopening_and_never_become_fewer() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = launch("run-1").run;
+    let mut journal = Journal::open(directory.path()).unwrap();
+    journal.launch(&launch("run-1"), start()).unwrap();
+    assert_eq!(journal.collected(&run).unwrap(), None);
+    for through in [2, 5, 3] {
+        journal.note_collected(&run, Round(through)).unwrap();
+    }
+    let unknown = RunId::new("run-2").unwrap();
+    journal.note_collected(&unknown, Round(1)).unwrap_err();
+    drop(journal);
+    let path = directory.path().join(DATABASE_FILE);
+    let journal = Journal::open_read_only(&path).unwrap();
+    assert_eq!(journal.collected(&run).unwrap(), Some(Round(5)));
+    drop(journal);
+    // A journal that only an earlier version has served says that nothing was.
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch("DROP TABLE collections").unwrap();
+    old.pragma_update(None, "user_version", 2).unwrap();
+    drop(old);
+    let journal = Journal::open_read_only(&path).unwrap();
+    assert_eq!(journal.collected(&run).unwrap(), None);
 }
 
 #[test]
@@ -204,7 +231,7 @@ fn a_database_of_a_later_version_is_refused() {
     let error = Journal::open(directory.path()).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "journal: schema version 99, this program knows 2"
+        "journal: schema version 99, this program knows 3"
     );
 }
 

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use protocol::plan::CohortRule;
 use protocol::{Round, SiteId, Timestamp};
 
 use super::event::{Action, Checkpoint, Dropped, Exact, Report, Signature, Update};
@@ -86,6 +85,14 @@ impl fmt::Display for Phase {
 }
 
 impl Phase {
+    /// The record that is being signed.
+    pub(super) fn record(&self) -> Option<&RoundRecord> {
+        match self {
+            Self::Publishing { record } => Some(record),
+            _ => None,
+        }
+    }
+
     /// Whether a site is waited for, or why not, in words.
     pub fn awaits(&self, site: &SiteId) -> String {
         match self {
@@ -116,40 +123,23 @@ impl Run {
             .entry(site.clone())
             .or_insert_with(|| Presence::new(now))
             .join(now);
-        match &mut self.phase {
-            Phase::Gathering { .. } => self.gather(),
-            Phase::Training { members, .. } => {
-                let full = self.config.cohort.rule == CohortRule::Full;
-                match members.get_mut(&site) {
-                    Some(Member::Working { .. }) => self.assign_training(site),
-                    // Under the full rule nobody can be left out, so a site that comes back in
-                    // time is in again.
-                    Some(member @ Member::Dropped(_)) if full => {
-                        *member = Member::Working { since: now };
-                        self.assign_training(site);
-                    }
-                    _ => {}
+        if self.takes_back(&site) {
+            match &mut self.phase {
+                Phase::Training { members, .. } => {
+                    members.insert(site.clone(), Member::Working { since: now });
                 }
-            }
-            Phase::Evaluating {
-                awaited,
-                reports,
-                dropped,
-                ..
-            } => {
-                if !reports.contains_key(&site) {
+                Phase::Evaluating {
+                    awaited, dropped, ..
+                } => {
                     dropped.remove(&site);
                     awaited.insert(site.clone());
-                    let checkpoint = self.checkpoint;
-                    self.actions
-                        .push_back(Action::Evaluate { site, checkpoint });
                 }
+                _ => {}
             }
-            Phase::Finished => {
-                let checkpoint = self.result();
-                self.actions.push_back(Action::Finish { checkpoint });
-            }
-            Phase::Aggregating { .. } | Phase::Publishing { .. } => {}
+        }
+        match &self.phase {
+            Phase::Gathering { .. } => self.gather(),
+            _ => self.tell(&site),
         }
     }
 

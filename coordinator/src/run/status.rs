@@ -58,6 +58,11 @@ impl Presence {
         (self.connected, self.since, self.heard) = (true, now, now);
     }
 
+    /// It is there, whatever it is doing.
+    pub(super) fn hear(&mut self, now: Timestamp) {
+        self.heard = now;
+    }
+
     pub(super) fn leave(&mut self, now: Timestamp) {
         if self.connected {
             (self.connected, self.since) = (false, now);

@@ -348,7 +348,21 @@ fn wrong_updates_are_refused_with_a_reason_and_the_round_goes_on() {
                 steps: 0,
                 ..good.clone()
             },
-            "local steps must be at least 1, found 0",
+            "local steps must be 1 to what the plan allows, found 0",
+        ),
+        (
+            Update {
+                steps: 11,
+                ..good.clone()
+            },
+            "local steps must be 1 to what the plan allows, found 11",
+        ),
+        (
+            Update {
+                steps: 1_000_000_000_000,
+                ..good.clone()
+            },
+            "local steps must be 1 to what the plan allows, found 1000000000000",
         ),
     ] {
         assert!(refuse(&run, "a", update).starts_with(message));
@@ -377,6 +391,26 @@ fn wrong_updates_are_refused_with_a_reason_and_the_round_goes_on() {
     }
     assert_eq!(run.refusals()[&(Round(1), site("a"))].len(), MAX_REFUSALS);
     assert_eq!(run.phase().to_string(), "training");
+}
+
+#[test]
+fn steps_of_a_plan_in_epochs_are_at_most_one_for_each_example_in_each_epoch() {
+    let mut config = config(FULL, "");
+    let local = config.local.as_mut().unwrap();
+    (local.steps, local.epochs, local.nominal_steps) = (None, Some(3), Some(10));
+    let mut run = run(config);
+    join(&mut run, 0, &["a", "b", "c"]);
+    // Steps are no reason to count in the plan's nominal ones: batches of one scan are the most.
+    for (examples, steps, fits) in [(10, 30, true), (10, 31, false), (1, 3, true), (1, 4, false)] {
+        let update = Update {
+            examples,
+            steps,
+            ..update(&run, "a")
+        };
+        let admitted = run.admits_update(&site("a"), &update);
+        let expected = fits.then_some(()).ok_or(Reason::Steps { found: steps });
+        assert_eq!(admitted, expected, "{steps} steps of {examples} examples");
+    }
 }
 
 #[test]

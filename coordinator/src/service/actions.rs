@@ -1,9 +1,7 @@
-//! What the run wants done: messages to sites, folds, signatures, and the end of what nobody needs.
+//! What the run wants done: messages to sites, folds, signatures.
 
-use std::collections::BTreeSet;
-
+use protocol::Timestamp;
 use protocol::message;
-use protocol::{Digest, Timestamp};
 
 use super::active::Active;
 use super::coordinator::Coordinator;
@@ -57,11 +55,6 @@ impl Coordinator {
             let job = active.fold_job(&self.blobs, round, base, updates.clone());
             self.jobs.push_back(job);
         }
-    }
-
-    /// Blobs to keep, once after each round where the options let any go; all others may go.
-    pub fn poll_needed(&mut self) -> Option<BTreeSet<Digest>> {
-        self.needed.take()
     }
 
     /// Does everything the run wants done.
@@ -130,35 +123,6 @@ impl Coordinator {
                     .push_back((site, message::Withdraw { run, round, reason }.into()));
             }
         }
-        Ok(())
-    }
-
-    /// Lets go of blobs that neither the run nor the rounds to be kept need.
-    fn collect(&mut self) -> Result<(), ServiceError> {
-        let (Some(keep), Some(active)) = (self.options.keep_rounds, &self.active) else {
-            return Ok(());
-        };
-        let run = active.driver.run();
-        let mut needed = run.needed_blobs();
-        let history = run.history();
-        for round in &history[history.len().saturating_sub(keep as usize)..] {
-            needed.extend(round.updates.values().map(|update| update.blob));
-            for checkpoint in [round.base, round.checkpoint] {
-                needed.extend(
-                    [Some(checkpoint.model), checkpoint.moments]
-                        .into_iter()
-                        .flatten(),
-                );
-            }
-        }
-        // Other runs' first and last models stay.
-        for launch in self.journal.launches()? {
-            if launch.run != active.launch.run {
-                let other = Active::load(&self.journal, launch)?;
-                needed.extend(other.driver.run().needed_blobs());
-            }
-        }
-        self.needed = Some(needed);
         Ok(())
     }
 }

@@ -5,22 +5,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use certs::{Identity, Trust};
-use protocol::bounded::List;
-use protocol::message::{self, Message, Reason, Rejection, Subject};
-use protocol::{Digest, Round, RunId, Signed, SiteId, Statement, Timestamp};
+use protocol::message::{Message, Reason, Rejection, Subject};
+use protocol::{Round, RunId, Signed, SiteId, Statement, Timestamp};
 
 use super::active::Active;
+use super::arriving::Arriving;
 use super::error::ServiceError;
 use super::fold::FoldJob;
+use super::garbage::Garbage;
 use crate::blobs::Blobs;
 use crate::driver::{Driver, RunLog, SubmitError};
 use crate::journal::{Document, Journal, JournalError};
-use crate::run::{Dropped, Event, Phase, Progress, Report, Run, TaskReport};
+use crate::run::{Dropped, Event, Phase, Progress, Run};
 
 /// How a coordinator is run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Rounds whose updates and models are kept for replay; all of them if `None`.
+    /// Newest rounds of the run in work whose updates and models are kept for replay, and of other
+    /// runs the last model and the result only; everything if `None`.
     pub keep_rounds: Option<u32>,
 }
 
@@ -36,9 +38,12 @@ pub struct Coordinator {
     /// Runs that are known to be over.
     finished: BTreeSet<RunId>,
     pub(super) connected: BTreeSet<SiteId>,
+    /// Sites that have joined the active run over the connection they have.
+    pub(super) joined: BTreeSet<SiteId>,
     pub(super) outgoing: VecDeque<(SiteId, Message)>,
     pub(super) jobs: VecDeque<FoldJob>,
-    pub(super) needed: Option<BTreeSet<Digest>>,
+    pub(super) arriving: Arriving,
+    pub(super) garbage: Garbage,
     errors: VecDeque<(Timestamp, String)>,
 }
 
@@ -65,9 +70,11 @@ impl Coordinator {
             active: None,
             finished: BTreeSet::new(),
             connected: BTreeSet::new(),
+            joined: BTreeSet::new(),
             outgoing: VecDeque::new(),
             jobs: VecDeque::new(),
-            needed: None,
+            arriving: Arriving::default(),
+            garbage: Garbage::default(),
             errors: VecDeque::new(),
         };
         coordinator.activate(now)?;
@@ -83,6 +90,7 @@ impl Coordinator {
     pub fn activate(&mut self, now: Timestamp) -> Result<(), ServiceError> {
         self.stop_asked(now)?;
         self.drop_shut_out(now)?;
+        self.tidy()?;
         let is_over = |active: &Active| active.driver.run().phase() == &Phase::Finished;
         if self.active.as_ref().is_some_and(|active| !is_over(active)) {
             return Ok(());
@@ -107,38 +115,13 @@ impl Coordinator {
 
     fn serve(&mut self, active: Active, now: Timestamp) -> Result<(), ServiceError> {
         self.active = Some(active);
+        self.joined.clear();
+        self.garbage.forget_runs();
         self.with_log(|driver, log| driver.restart(log, now))?;
         for site in self.connected.clone() {
             self.announce(site);
         }
         self.act(now)
-    }
-
-    /// A member is connected; what it is told.
-    pub fn connected(&mut self, site: SiteId) {
-        self.connected.insert(site.clone());
-        self.announce(site);
-    }
-
-    /// A member's connection ended.
-    ///
-    /// # Errors
-    /// If the journal cannot be written.
-    pub fn disconnected(&mut self, now: Timestamp, site: &SiteId) -> Result<(), ServiceError> {
-        self.connected.remove(site);
-        let present = |active: &Active| {
-            active
-                .driver
-                .run()
-                .presence()
-                .get(site)
-                .is_some_and(|site| site.is_connected())
-        };
-        if self.active.as_ref().is_some_and(present) {
-            // It is named in the plan, or it would not be present: it is admitted.
-            let _ = self.submit(now, Event::Left { site: site.clone() }, &[])?;
-        }
-        Ok(())
     }
 
     /// A message of a site, other than those about blobs.
@@ -152,24 +135,9 @@ impl Coordinator {
         message: Message,
     ) -> Result<(), ServiceError> {
         let (subject, outcome) = match message {
-            Message::Join(join) => {
-                let known = |active: &Active| {
-                    active.launch.run == join.run && active.plan.digest() == join.plan
-                };
-                let outcome = if self.active.as_ref().is_some_and(known) {
-                    if let Some(active) = &mut self.active {
-                        active.declined.remove(site);
-                    }
-                    self.submit(now, Event::Joined { site: site.clone() }, &[])?
-                } else {
-                    Err(Reason::Unknown)
-                };
-                (Subject::Plan(join.plan), outcome)
-            }
+            Message::Join(join) => (Subject::Plan(join.plan), self.join(now, site, &join)?),
             Message::Leave(leave) if self.is_active(&leave.run) => {
-                return self.disconnected(now, site).map(|()| {
-                    self.connected.insert(site.clone());
-                });
+                return self.left(now, site);
             }
             Message::Failed(failed) if self.is_in_round(&failed.run, failed.round) => {
                 return self.drop_failed(now, site, failed.reason.to_string());
@@ -186,17 +154,10 @@ impl Coordinator {
                 return Ok(());
             }
             Message::Metrics(metrics) => {
-                let run = metrics.run.clone();
-                if !self.is_active(&run) {
+                let Some(outcome) = self.measured(now, site, &metrics)? else {
                     return Ok(());
-                }
-                let round = metrics.round;
-                let event = Event::Evaluated {
-                    site: site.clone(),
-                    round,
-                    report: report(&metrics),
                 };
-                (Subject::Metrics(run, round), self.submit(now, event, &[])?)
+                (Subject::Metrics(metrics.run, metrics.round), outcome)
             }
             Message::Rejection(rejection) => return self.declined(now, site, rejection),
             _ => return Ok(()),
@@ -280,21 +241,6 @@ impl Coordinator {
         Ok(self.journal.backup(to)?)
     }
 
-    /// Tells a site of the run, if the plan names it.
-    fn announce(&mut self, site: SiteId) {
-        let Some(active) = &self.active else { return };
-        let cohort = &active.config.cohort;
-        if !cohort.sites.contains(&site) && !cohort.evaluators.contains(&site) {
-            return;
-        }
-        let signed = Signed::from_bytes(&active.launch.signature);
-        let text = List::new(active.launch.plan.clone());
-        if let (Ok(launch), Ok(text)) = (signed, text) {
-            self.outgoing
-                .push_back((site, message::Plan { launch, text }.into()));
-        }
-    }
-
     /// Goes on without a site that will not finish its task.
     pub(super) fn drop_failed(
         &mut self,
@@ -359,7 +305,7 @@ impl Coordinator {
         Ok(Some(work(&mut active.driver, &mut log)?))
     }
 
-    fn is_active(&self, run: &RunId) -> bool {
+    pub(super) fn is_active(&self, run: &RunId) -> bool {
         self.active
             .as_ref()
             .is_some_and(|active| active.launch.run == *run)
@@ -387,18 +333,6 @@ impl Coordinator {
 /// Where a directory keeps its blobs.
 pub fn blobs_path(directory: &Path) -> PathBuf {
     directory.join("store")
-}
-
-fn report(metrics: &message::Metrics) -> Report {
-    let tasks = metrics.tasks.iter().map(|task| TaskReport {
-        task: task.task.to_string(),
-        positive: task.positive.to_vec(),
-        negative: task.negative.to_vec(),
-        auc: task.auc.map(Into::into),
-    });
-    Report {
-        tasks: tasks.collect(),
-    }
 }
 
 /// Errors kept for people who look.

@@ -10,6 +10,7 @@ use protocol::plan::Config;
 use protocol::{Digest, Round, RunId, SiteId};
 
 use super::error::ServiceError;
+use super::witness::Witness;
 use crate::aggregate::{Contribution, Inputs, aggregate, moments_bytes};
 use crate::blobs::Blobs;
 use crate::run::{Checkpoint, Update};
@@ -41,7 +42,7 @@ impl FoldJob {
     /// Folds, and stores the result durably. Doing it twice is doing it once.
     ///
     /// # Errors
-    /// If a blob cannot be read or written, or there are too few updates for the strategy.
+    /// If a blob cannot be read or written or is not what its name says, or there are too few updates for the strategy.
     pub fn run(&self) -> Result<Folded, ServiceError> {
         let scratch = self.scratch("fold")?;
         let store = |name: &str| self.scratch(name);
@@ -77,13 +78,6 @@ impl FoldJob {
     /// # Errors
     /// If a blob cannot be read or is not what its name says, or there are too few updates.
     pub fn rederive(&self) -> Result<(Digest, Option<Digest>), ServiceError> {
-        let blobs = self.updates.values().map(|update| update.blob);
-        for digest in blobs.chain([self.base.model]).chain(self.base.moments) {
-            let path = self.blobs.path(digest);
-            if !self.blobs.verify(digest).map_err(ServiceError::io(path))? {
-                return Err(ServiceError::Blob { digest });
-            }
-        }
         let (model, path) = self.scratch("replay")?;
         let (moments, moments_path) = self.scratch("replay-moments")?;
         self.fold(&model, &moments)?;
@@ -99,10 +93,18 @@ impl FoldJob {
         Ok(digests)
     }
 
+    /// Whether everything that is folded is here.
+    pub(super) fn has_inputs(&self) -> bool {
+        let updates = self.updates.values().map(|update| update.blob);
+        let mut blobs = updates.chain([self.base.model]).chain(self.base.moments);
+        blobs.all(|digest| self.blobs.contains(digest))
+    }
+
     fn has_moments(&self) -> bool {
         moments_bytes(&self.config, &self.layout) > 0
     }
 
+    /// Folds bytes that are what their names say, and no others.
     fn fold(
         &self,
         mut model: &std::fs::File,
@@ -113,12 +115,23 @@ impl FoldJob {
                 .read(digest)
                 .map_err(ServiceError::io(self.blobs.path(digest)))
         };
+        // Their sections are read in turns, so they are hashed before.
+        for digest in [Some(self.base.model), self.base.moments]
+            .into_iter()
+            .flatten()
+        {
+            let verified = self.blobs.verify(digest);
+            self.require(digest, verified)?;
+        }
         let base = open(self.base.model)?;
         let before = self.base.moments.map(open).transpose()?;
-        let files: Vec<_> = self
+        let files: Vec<Witness<'_>> = self
             .updates
             .values()
-            .map(|update| open(update.blob))
+            .map(|update| {
+                Witness::open(&self.blobs, update.blob)
+                    .map_err(ServiceError::io(self.blobs.path(update.blob)))
+            })
             .collect::<Result<_, _>>()?;
         let contributions: Vec<Contribution<'_>> = files
             .iter()
@@ -138,7 +151,17 @@ impl FoldJob {
             moments: before.as_ref().map(|file| file as _),
             contributions: &contributions,
         };
-        Ok(aggregate(&inputs, &mut model, &mut moments)?.delta_norm)
+        let folded = aggregate(&inputs, &mut model, &mut moments);
+        // Damage may be why it failed: then the blob is named.
+        for file in &files {
+            self.require(file.digest(), file.is_whole())?;
+        }
+        Ok(folded?.delta_norm)
+    }
+
+    fn require(&self, digest: Digest, whole: std::io::Result<bool>) -> Result<(), ServiceError> {
+        let whole = whole.map_err(ServiceError::io(self.blobs.path(digest)))?;
+        whole.then_some(()).ok_or(ServiceError::Blob { digest })
     }
 
     fn scratch(&self, name: &str) -> Result<(std::fs::File, std::path::PathBuf), ServiceError> {

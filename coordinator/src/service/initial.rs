@@ -127,6 +127,8 @@ pub fn launch(
         return Err(ServiceError::InitialDigest { expected, found });
     }
     let layout = layout(initial.schema(), plan);
+    // Until the journal names it, whoever serves would take the model for one that nobody needs.
+    let _held = blobs.hold().map_err(ServiceError::io("blobs"))?;
     let (mut file, path) = blobs
         .create(&format!("launch-{run}"))
         .map_err(ServiceError::io("blobs"))?;

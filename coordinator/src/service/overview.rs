@@ -124,6 +124,33 @@ impl Coordinator {
     }
 }
 
+impl Overview {
+    /// It as JSON of at most `limit` bytes: the oldest rounds are left out until it fits, which the
+    /// number of the first one that is left tells. `None` where all of them would not do.
+    pub(super) fn json_within(&self, limit: usize) -> Option<Vec<u8>> {
+        let json = serde_json::to_vec(self).ok()?;
+        let mut over = json.len().saturating_sub(limit);
+        if over == 0 {
+            return Some(json);
+        }
+        let mut shorter = self.clone();
+        let history = &mut shorter.run.as_mut()?.history;
+        let mut left_out = 0;
+        for round in history.iter() {
+            // With the comma behind it; the last one has none.
+            let len = serde_json::to_vec(round).ok()?.len() + 1;
+            left_out += 1;
+            over = over.saturating_sub(len);
+            if over == 0 {
+                break;
+            }
+        }
+        history.drain(..left_out);
+        let json = serde_json::to_vec(&shorter).ok()?;
+        (json.len() <= limit).then_some(json)
+    }
+}
+
 impl RunOverview {
     /// What can be seen of a run.
     pub fn new(name: &str, plan: Digest, run: &Run) -> Self {
@@ -224,4 +251,66 @@ fn unreported(config: &Config, report: &Report) -> Vec<String> {
     let wanted = config.evaluation.iter().flat_map(|one| &one.tasks);
     let known = |name: &&String| report.tasks.iter().any(|task| task.task == **name);
     wanted.filter(|name| !known(name)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overview(rounds: u32) -> Overview {
+        let round = |number| RoundOverview {
+            round: Round(number),
+            model: Digest::of(b"model"),
+            sites: vec!["north".to_owned(); number as usize % 3],
+            dropped: BTreeMap::new(),
+            examples: 10,
+            bytes: 4,
+            delta_norm: 0.5,
+            seconds: 1.0,
+            auc: BTreeMap::new(),
+            unreported: BTreeMap::new(),
+            unevaluated: BTreeMap::new(),
+        };
+        let run = RunOverview {
+            run: "long".to_owned(),
+            plan: Digest::of(b"plan"),
+            strategy: "fedavg",
+            phase: "training".to_owned(),
+            round: Round(rounds + 1),
+            rounds,
+            step: 0,
+            model: Digest::of(b"model"),
+            quorum: 1,
+            deadline: None,
+            sites: BTreeMap::new(),
+            history: (1..=rounds).map(round).collect(),
+        };
+        Overview {
+            at: Timestamp(1),
+            run: Some(run),
+            errors: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_overview_that_is_too_long_leaves_out_the_oldest_rounds_and_no_more_than_it_must() {
+        let shown = overview(30);
+        let json = |rounds: usize| {
+            let mut shorter = shown.clone();
+            let history = &mut shorter.run.as_mut().unwrap().history;
+            history.drain(..history.len() - rounds);
+            serde_json::to_vec(&shorter).unwrap()
+        };
+        for rounds in [30, 29, 7, 1, 0] {
+            let expected = json(rounds);
+            assert_eq!(
+                shown.json_within(expected.len()),
+                Some(expected.clone()),
+                "{rounds}"
+            );
+            let found = shown.json_within(expected.len() - 1);
+            let next = rounds.checked_sub(1).map(json);
+            assert_eq!(found, next, "a byte less than {rounds}");
+        }
+    }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use protocol::bounded::{List, Text};
 use protocol::message::{
-    Consortium, Doing, Manifest, Overview as OverviewMessage, Reason, Rejection, Subject, Welcome,
+    Consortium, Doing, MAX_CONSORTIUM_LEN, Manifest, Overview as OverviewMessage, Reason,
+    Rejection, Subject, Welcome,
 };
 use protocol::{Digest, Message, Role, Signed, SiteId};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -28,7 +29,8 @@ pub(super) enum Told {
     Disconnected(SiteId, u64),
     Message(SiteId, Message),
     Moved(SiteId, Progress),
-    Offered(SiteId, Manifest, oneshot::Sender<Offer>),
+    Offered(SiteId, u64, Manifest, oneshot::Sender<Offer>),
+    Cut(SiteId, u64, Digest),
     Uploaded(Box<Arrived>),
     Wanted(SiteId, Digest, oneshot::Sender<Option<Signed<Manifest>>>),
     Folded(Result<Folded, ServiceError>),
@@ -38,6 +40,8 @@ pub(super) enum Told {
 /// An upload that is on disk and was looked at.
 pub(super) struct Arrived {
     pub(super) site: SiteId,
+    /// Number of the link it came over.
+    pub(super) serial: u64,
     pub(super) signed: Signed<Manifest>,
     pub(super) manifest: Manifest,
     pub(super) inspected: Result<f64, Reason>,
@@ -54,11 +58,13 @@ pub(super) struct Reader {
     pub(super) membership: Arc<Membership>,
     pub(super) clock: Clock,
     pub(super) overview: watch::Receiver<Arc<Overview>>,
+    /// Whether the peer has introduced itself.
+    pub(super) greeted: bool,
 }
 
 impl Reader {
     /// Reads until the link ends.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let (mut transfers, mut overview) = (JoinSet::new(), JoinSet::new());
         while let Ok(message) = self.link.receive().await {
             if let Message::Watch(watch) = message {
@@ -71,6 +77,7 @@ impl Reader {
             }
             while transfers.try_join_next().is_some() {}
         }
+        transfers.shutdown().await;
         let _ = self
             .tell
             .send(Told::Disconnected(self.site, self.serial))
@@ -78,7 +85,7 @@ impl Reader {
     }
 
     /// `None` when there is nobody left to tell.
-    async fn handle(&self, message: Message, transfers: &mut JoinSet<()>) -> Option<()> {
+    async fn handle(&mut self, message: Message, transfers: &mut JoinSet<()>) -> Option<()> {
         match message {
             Message::Hello(hello) => {
                 let consortium = self.membership.trust().consortium();
@@ -93,14 +100,16 @@ impl Reader {
                 {
                     self.link.send(Consortium { file }).await.ok()?;
                 }
-                if self.link.peer().role() == Role::Site {
+                // Once for each link: whoever joins after it is back is one row in the journal.
+                if self.link.peer().role() == Role::Site && !self.greeted {
+                    self.greeted = true;
                     let told = Told::Connected(self.site.clone());
                     self.tell.send(told).await.ok()?;
                 }
             }
             Message::Manifest(signed) => {
                 let upload = receive_update(
-                    self.site.clone(),
+                    (self.site.clone(), self.serial),
                     self.link.clone(),
                     self.store.clone(),
                     self.tell.clone(),
@@ -153,7 +162,7 @@ impl Reader {
 
 /// Takes an upload if it is welcome, looks at it whole, and hands it over.
 async fn receive_update(
-    site: SiteId,
+    (site, serial): (SiteId, u64),
     link: Link,
     store: BlobStore,
     tell: mpsc::Sender<Told>,
@@ -161,9 +170,8 @@ async fn receive_update(
 ) -> Option<()> {
     let manifest = link.open(&signed).ok()?;
     let (answer, offered) = oneshot::channel();
-    tell.send(Told::Offered(site.clone(), manifest.clone(), answer))
-        .await
-        .ok()?;
+    let offer = Told::Offered(site.clone(), serial, manifest.clone(), answer);
+    tell.send(offer).await.ok()?;
     let upload = match offered.await.ok()? {
         Offer::Welcome(upload) => upload,
         Offer::Counted(receipt) => return link.send(Message::Receipt(receipt)).await.ok(),
@@ -175,7 +183,8 @@ async fn receive_update(
     let progress = moved(&tell, &site, Doing::Uploading, manifest.blob.len);
     if let Err(error) = take_blob(&link, &store, manifest.blob, progress).await {
         tracing::warn!(%site, %error, "upload cut");
-        return None;
+        let cut = Told::Cut(site, serial, manifest.blob.digest);
+        return tell.send(cut).await.ok();
     }
     let path = store.path(manifest.blob.digest);
     let inspected = tokio::task::spawn_blocking(move || {
@@ -189,6 +198,7 @@ async fn receive_update(
     };
     let arrived = Arrived {
         site,
+        serial,
         signed,
         manifest,
         inspected,
@@ -235,8 +245,11 @@ async fn send_model(
 /// Sends overviews to an observer.
 async fn show(link: Link, mut overview: watch::Receiver<Arc<Overview>>, follow: bool) {
     loop {
-        let json = serde_json::to_vec(&**overview.borrow_and_update()).unwrap_or_default();
-        let Ok(json) = List::new(json) else { return };
+        let shown = Arc::clone(&overview.borrow_and_update());
+        let Some(Ok(json)) = shown.json_within(MAX_CONSORTIUM_LEN).map(List::new) else {
+            tracing::warn!(observer = %link.peer().id(), "overview not sent: too long without any round");
+            return;
+        };
         if link.send(OverviewMessage { json }).await.is_err() || !follow {
             return;
         }

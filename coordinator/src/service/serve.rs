@@ -141,9 +141,10 @@ impl Server {
                 }
             });
         }
-        if let Some(needed) = self.coordinator.poll_needed() {
+        if let Some(collection) = self.coordinator.poll_collection() {
             let store = self.store.clone();
-            let collected = tokio::task::spawn_blocking(move || store.collect(&needed)).await;
+            let collected =
+                tokio::task::spawn_blocking(move || store.collect(collection.needed())).await;
             if let Ok(Err(error)) = collected {
                 self.coordinator
                     .note_error(self.clock.now(), error.to_string());
@@ -179,6 +180,7 @@ impl Server {
             membership: Arc::clone(&self.membership),
             clock: self.clock,
             overview: self.overview.subscribe(),
+            greeted: false,
         };
         tracing::info!(%site, path = %link.path(), "connected");
         if let Some((_, old)) = self.links.insert(site, (serial, link)) {
@@ -193,6 +195,7 @@ impl Server {
         match told {
             Told::Connected(site) => self.coordinator.connected(site),
             Told::Disconnected(site, serial) => {
+                self.coordinator.link_ended(&site, serial);
                 // A newer link of the same site stays.
                 if self
                     .links
@@ -206,21 +209,24 @@ impl Server {
             }
             Told::Message(site, message) => self.coordinator.message(now, &site, message)?,
             Told::Moved(site, progress) => self.coordinator.moved(now, &site, progress),
-            Told::Offered(site, manifest, answer) => {
-                let offered = self.coordinator.offered(now, &site, &manifest)?;
+            Told::Offered(site, serial, manifest, answer) => {
+                let offered = self.coordinator.offered(now, &site, serial, &manifest)?;
                 let _ = answer.send(offered);
             }
+            Told::Cut(site, serial, blob) => self.coordinator.upload_cut(&site, serial, blob),
             Told::Uploaded(arrived) => {
                 let Arrived {
                     site,
+                    serial,
                     signed,
                     manifest,
                     inspected,
                     link,
                 } = *arrived;
+                let from = (&site, serial);
                 let staged = self
                     .coordinator
-                    .uploaded(now, &site, &signed, &manifest, inspected)?;
+                    .uploaded(now, from, &signed, &manifest, inspected)?;
                 let answer: Message = match staged {
                     Ok(receipt) => {
                         tracing::info!(%site, round = %manifest.round, "update staged");

@@ -8,6 +8,7 @@ use protocol::message::{self, Content, Manifest, Reason, Receipt};
 use protocol::plan::Config;
 use protocol::{BlobRef, Digest, Signed, SiteId, Timestamp};
 
+use super::arriving::Busy;
 use super::coordinator::Coordinator;
 use super::error::ServiceError;
 use crate::journal::{Document, JournalError};
@@ -19,7 +20,7 @@ pub enum Offer {
     Welcome(Upload),
     /// It counts already, and this is the receipt it was given then: the site did not get it.
     Counted(Signed<Receipt>),
-    /// It is not wanted, which is journalled.
+    /// It is not wanted, which is journalled; or, if that is [`Reason::Busy`], not now.
     Refused(Reason),
 }
 
@@ -35,7 +36,9 @@ pub struct Upload {
 }
 
 impl Coordinator {
-    /// What becomes of an upload that a site announces.
+    /// What becomes of an upload that a site announces over a link, by the link's number. One that is
+    /// welcome ends in [`uploaded`](Self::uploaded), or [`upload_cut`](Self::upload_cut), or with its
+    /// link. While one is moving, another of the same site and round has to wait.
     ///
     /// # Errors
     /// If the journal cannot be read or written.
@@ -43,18 +46,40 @@ impl Coordinator {
         &mut self,
         now: Timestamp,
         site: &SiteId,
+        link: u64,
         manifest: &Manifest,
     ) -> Result<Offer, ServiceError> {
         if let Some(receipt) = self.given_receipt(site, manifest)? {
             return Ok(Offer::Counted(receipt));
         }
+        let blob = manifest.blob.digest;
         match self.welcomes(site, manifest) {
-            Ok(upload) => Ok(Offer::Welcome(upload)),
+            Ok(upload) => match self.arriving.begin(site, link, (blob, manifest.round)) {
+                Ok(given_up) => {
+                    for blob in given_up {
+                        self.turn_down(blob);
+                    }
+                    self.tidy()?;
+                    Ok(Offer::Welcome(upload))
+                }
+                Err(Busy) => Ok(Offer::Refused(Reason::Busy)),
+            },
             Err(reason) => {
                 self.refuse(now, site, reason.clone())?;
+                self.turn_down(blob);
                 Ok(Offer::Refused(reason))
             }
         }
+    }
+
+    /// An upload over a link was cut short; the site may go on with it.
+    pub fn upload_cut(&mut self, site: &SiteId, link: u64, blob: Digest) {
+        self.arriving.end(site, link, blob);
+    }
+
+    /// A link has ended, and with it the uploads over it; the site may go on with them.
+    pub fn link_ended(&mut self, site: &SiteId, link: u64) {
+        self.arriving.cut(site, link);
     }
 
     /// The receipt of an upload that counts already, be it in the round in work or in one before.
@@ -118,11 +143,36 @@ impl Coordinator {
     }
 
     /// An upload is complete, verified and durable under its digest, and was inspected: its norm, or
-    /// what is wrong with it. Once it is journalled it counts, and the receipt may go.
+    /// what is wrong with it. Once it is journalled it counts, and the receipt may go. One that is
+    /// refused does not stay on disk, unless anything else refers to the same bytes.
     ///
     /// # Errors
     /// If the journal cannot be read or written, or the receipt not be signed.
     pub fn uploaded(
+        &mut self,
+        now: Timestamp,
+        (site, link): (&SiteId, u64),
+        signed: &Signed<Manifest>,
+        manifest: &Manifest,
+        inspected: Result<f64, Reason>,
+    ) -> Result<Result<Signed<Receipt>, Reason>, ServiceError> {
+        let blob = manifest.blob.digest;
+        self.arriving.end(site, link, blob);
+        let staged = self.stage(now, site, signed, manifest, inspected)?;
+        match &staged {
+            // Nothing is wrong with it: the site sends it again.
+            Err(Reason::Busy | Reason::StorageFull) => {}
+            Ok(_) => self.arriving.settle(site, blob),
+            Err(_) => {
+                self.arriving.settle(site, blob);
+                self.turn_down(blob);
+                self.tidy()?;
+            }
+        }
+        Ok(staged)
+    }
+
+    fn stage(
         &mut self,
         now: Timestamp,
         site: &SiteId,

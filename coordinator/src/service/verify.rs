@@ -52,26 +52,43 @@ pub fn verify(directory: &Path, trust: &Trust, run: &RunId) -> Result<Verified, 
     Ok(verified)
 }
 
+/// What was computed again.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Replayed {
+    /// Rounds whose model came out the same.
+    pub rounds: u32,
+    /// Rounds that were passed over: blobs that they need were [collected](super::Options).
+    pub collected: u32,
+}
+
 /// Computes every round's model, and the server's moments with it, again from its staged updates;
-/// calls `done` after each.
+/// calls `done` after each. A round whose updates or base were collected is passed over; nothing is
+/// collected meanwhile.
 ///
 /// # Errors
-/// The first round that differs, or a blob that is missing or damaged.
+/// The first round that differs, or a blob that is damaged, or missing although it is to be kept.
 pub fn replay(
     directory: &Path,
     run: &RunId,
     mut done: impl FnMut(protocol::Round, Digest),
-) -> Result<(), ServiceError> {
+) -> Result<Replayed, ServiceError> {
     let journal = Journal::open_read_only(&directory.join("journal.sqlite"))?;
-    let active = load(&journal, run)?;
     let path = blobs_path(directory);
-    let blobs = Blobs::open_shared(path.clone()).map_err(ServiceError::io(path))?;
+    let blobs = Blobs::open_shared(path.clone()).map_err(ServiceError::io(&path))?;
+    let _held = blobs.hold().map_err(ServiceError::io(path))?;
+    let active = load(&journal, run)?;
+    let collected = journal.collected(run)?;
+    let mut replayed = Replayed::default();
     for round in active.driver.run().history() {
         if round.updates.is_empty() {
             continue;
         }
         let number = round.checkpoint.round;
         let job = active.fold_job(&blobs, number, round.base, round.updates.clone());
+        if collected.is_some_and(|through| number <= through) && !job.has_inputs() {
+            replayed.collected += 1;
+            continue;
+        }
         let (model, moments) = job.rederive()?;
         for (what, found, expected) in [
             ("model", Some(model), Some(round.checkpoint.model)),
@@ -87,9 +104,10 @@ pub fn replay(
                 });
             }
         }
+        replayed.rounds += 1;
         done(number, model);
     }
-    Ok(())
+    Ok(replayed)
 }
 
 pub(super) fn load(journal: &Journal, run: &RunId) -> Result<Active, ServiceError> {

@@ -110,7 +110,7 @@ pub enum Reason {
         staged: Digest,
     },
     /// Steps out of the plan's bounds.
-    #[error("local steps must be at least 1, found {found}")]
+    #[error("local steps must be 1 to what the plan allows, found {found}")]
     Steps {
         /// What the site said.
         found: u64,

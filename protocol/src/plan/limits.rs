@@ -26,6 +26,16 @@ impl Default for Limits {
 }
 
 impl Config {
+    /// Most optimizer steps that an update made of so many examples can say it took in a round: the
+    /// plan's; where the plan counts in epochs, one for each example in each epoch, for a batch holds
+    /// at least one.
+    pub fn max_local_steps(&self, examples: u64) -> u64 {
+        self.local.as_ref().map_or(0, |local| match local.steps {
+            Some(steps) => u64::from(steps),
+            None => u64::from(local.epochs.unwrap_or(1)).saturating_mul(examples),
+        })
+    }
+
     /// Largest Euclidean norm of the change of SCAFFOLD's control variate in an update; `None`
     /// where updates are unbounded.
     ///

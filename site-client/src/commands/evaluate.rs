@@ -8,9 +8,10 @@ use site_client::evaluate::{Part, Predictions};
 use site_client::train::data::Reading;
 use site_client::train::downstream::Classifier;
 
-use super::training::{DataArgs, named, start_name};
+use super::training::{DataArgs, named, scored_for, start_name};
 
-/// Writes predictions.csv for the test part of a cohort.
+/// Writes predictions.csv for the test part of a cohort. A task that the cohort has no labels of is
+/// named and left out.
 ///
 /// Research software: not for clinical use.
 #[derive(clap::Args)]
@@ -34,10 +35,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let device = args.device.parse::<DeviceChoice>()?.open()?;
     let classifier = Classifier::load(&args.weights, &device)?;
+    let plan = classifier.plan()?;
     let set = args
         .data
-        .open_labelled(&classifier.plan()?, Reading::Evaluation, Some(Part::Test))?
-        .of_tasks(classifier.tasks())?;
+        .open_labelled(&plan, Reading::Evaluation, Some(Part::Test))?;
+    let set = scored_for(&set, classifier.tasks(), &args.data.name())?;
     let parts = if args.all {
         vec![Part::Train, Part::Validation, Part::Test]
     } else {

@@ -10,12 +10,15 @@ use site_client::train::downstream::{
     Draw, Protocol, Results, Rule, Trial, TrialNote, classify, macro_auc_of,
 };
 
-use super::training::{ConfigArgs, DataArgs, Sets, device, named, start, start_name, task_groups};
+use super::training::{
+    ConfigArgs, DataArgs, ModelArgs, Sets, device, named, start, start_name, task_groups,
+};
 
 /// Learns each disease from K scans of each class, several times; only the training scans are drawn
 /// anew, validation and test stay whole.
 ///
-/// Writes predictions.csv (column `run` names K and the repeat), trials.jsonl and config.toml.
+/// Writes predictions.csv (column `run` names K and the repeat), trials.jsonl and config.toml; a
+/// repeat that is trained stays, whatever becomes of the next.
 /// Research software: not for clinical use.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -35,6 +38,8 @@ pub(crate) struct Args {
     #[arg(long, default_value = "each")]
     tasks: String,
     #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
     data: DataArgs,
@@ -52,7 +57,7 @@ enum Kind {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let mut settings = Vec::new();
+    let mut settings = args.model.settings();
     if !args.k.is_empty() {
         settings.push(format!("few_shot.shots={:?}", args.k));
     }
@@ -133,21 +138,21 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
                 for row in &mut tested {
                     row.run = Some(format!("k{k}-r{repeat}").into());
                 }
-                println!(
-                    "{} K {k} repeat {repeat}: test AUC {:.3}",
-                    tasks[0],
-                    macro_auc_of(&tested, sets.site())
-                );
+                let auc = macro_auc_of(&tested, sets.site());
+                predictions.extend(tested);
+                // The whole table is written anew each time: worth it for a training, not for a rule.
+                if fit.is_some() {
+                    results.add(std::mem::take(&mut predictions))?;
+                }
+                let fitted = fit.map(|fit| TrialNote::fitted(&tasks[0], &protocol, &fit));
                 results.note(&TrialNote {
                     tasks: &tasks[0],
                     protocol: &protocol,
                     shots: Some(k),
                     repeat: Some(repeat),
-                    best_epoch: fit.as_ref().map(|fit| fit.best_epoch),
-                    validation_auc: fit.as_ref().map(|fit| fit.validation_auc),
-                    ..TrialNote::default()
+                    ..fitted.unwrap_or_default()
                 })?;
-                predictions.extend(tested);
+                println!("{} K {k} repeat {repeat}: test AUC {auc:.3}", tasks[0]);
             }
         }
         results.add(predictions)?;

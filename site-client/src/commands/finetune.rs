@@ -2,6 +2,7 @@
 
 use site_client::train::downstream::Protocol;
 
+use super::training::ModelArgs;
 use super::trials::{self, TrialArgs};
 
 /// Fine-tunes a backbone for each disease, keeps the best epoch by validation AUC, and scores the
@@ -12,9 +13,11 @@ use super::trials::{self, TrialArgs};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
     trials: TrialArgs,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    trials::run(&args.trials, Protocol::Finetune)
+    trials::run(&args.trials, Protocol::Finetune, args.model.settings())
 }

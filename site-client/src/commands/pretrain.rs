@@ -11,7 +11,8 @@ use super::training::{ConfigArgs, DataArgs, devices};
 
 /// Pre-trains a model by DINO or MAE on the training part of a cohort.
 ///
-/// SIGINT or SIGTERM stops it after a checkpoint, with status 75; a second signal at once.
+/// SIGINT or SIGTERM stops it after a checkpoint, with status 75 (1 if none was ever written); a
+/// second signal at once.
 ///
 /// Research software: not for clinical use.
 #[derive(clap::Args)]
@@ -66,7 +67,36 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         outcome.skipped.len(),
     );
     if stopped {
-        return Err(Stopped.into());
+        return Err(ending(outcome.step, outcome.saved));
     }
     Ok(())
+}
+
+/// What a run that was stopped after `step` can go on from.
+fn ending(step: u64, saved: Option<u64>) -> anyhow::Error {
+    match saved {
+        Some(saved) if saved < step => Stopped::Behind { step, saved }.into(),
+        Some(_) => Stopped::Saved.into(),
+        None => anyhow::anyhow!(
+            "stopped as asked after step {step}; no checkpoint could be written, so there is \
+             nothing to go on from"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stopped_run_promises_to_go_on_only_from_a_checkpoint_that_is_there() {
+        let saved = ending(9, Some(9));
+        assert!(saved.is::<Stopped>() && saved.to_string().ends_with("--resume goes on"));
+        let behind = ending(9, Some(4));
+        assert!(behind.is::<Stopped>(), "it can be gone on with");
+        assert!(behind.to_string().ends_with("of step 4"), "{behind}");
+        let lost = ending(9, None);
+        assert!(!lost.is::<Stopped>(), "nothing is saved");
+        assert!(!lost.to_string().contains("--resume"), "{lost}");
+    }
 }

@@ -30,5 +30,5 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Kind::Attentive => Protocol::AttentiveProbe,
         Kind::Linear => Protocol::LinearProbe,
     };
-    trials::run(&args.trials, protocol)
+    trials::run(&args.trials, protocol, Vec::new())
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use certs::{Home, Passphrase};
@@ -10,6 +11,7 @@ use site_client::federation::{
     self, Approvals, ClientConfig, LocalTraining, Policy, PolicyApproval,
 };
 use site_client::train::{Plan, TrainError};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::training::DataArgs;
@@ -66,8 +68,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         until_finished: args.until_finished,
     };
     let approval = Arc::new(PolicyApproval { policy, approvals });
-    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
-    runtime.block_on(async {
+    let runtime = Runtime::new().context("failed to start the runtime")?;
+    let work = async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let stop = async move {
@@ -77,6 +79,67 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             }
         };
         federation::run(config, Arc::new(identity), trust, trainer, approval, stop).await?;
-        Ok(())
-    })
+        anyhow::Ok(())
+    };
+    complete(runtime, PATIENCE, work)
+}
+
+/// Does `work`, and then waits for what it left behind at most that long: a step of training does not
+/// heed its cancel before its end, and what it was for is resumed at the next start.
+fn complete<T>(runtime: Runtime, patience: Duration, work: impl Future<Output = T>) -> T {
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(patience);
+    done
+}
+
+/// Time for the step under way when the process is told to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::mpsc;
+
+    use clap::{Args as _, Command};
+
+    use super::*;
+
+    #[test]
+    fn a_step_that_never_ends_does_not_keep_the_process_from_ending() {
+        let (end, ended) = mpsc::channel::<()>();
+        let work = async {
+            tokio::task::spawn_blocking(move || ended.recv());
+            "told to end"
+        };
+        let done = complete(Runtime::new().unwrap(), Duration::ZERO, work);
+        assert_eq!(done, "told to end");
+        drop(end);
+    }
+
+    #[test]
+    fn the_service_names_the_coordinator_and_the_cohort() {
+        let unit = include_str!("../../../deploy/fmct-site.service");
+        let lines = include_str!("../../../deploy/site.env").lines();
+        let set = lines.filter(|line| !line.starts_with('#'));
+        let variables: BTreeMap<_, _> = set.filter_map(|line| line.split_once('=')).collect();
+        let mut lines = unit.lines();
+        let line = lines.find_map(|line| line.strip_prefix("ExecStart=/usr/bin/fmct-site "));
+        let words = line.unwrap().split_whitespace().flat_map(|word| {
+            // As systemd does: `${NAME}` is one word, `$NAME` as many as it holds.
+            match (word.strip_prefix("${"), word.strip_prefix('$')) {
+                (Some(name), _) => vec![variables[name.trim_end_matches('}')]],
+                (_, Some(name)) => variables[name].split_whitespace().collect(),
+                _ => vec![word],
+            }
+        });
+        let directory = ["--dir", "/var/lib/fmct-site"];
+        let command = Args::augment_args(Command::new("run"));
+        let matches = command
+            .try_get_matches_from(words.chain(directory))
+            .unwrap();
+        let coordinator: &String = matches.get_one("coordinator").unwrap();
+        assert_eq!(coordinator, variables["FMCT_COORDINATOR"]);
+        let cohort: &PathBuf = matches.get_one("cohort").unwrap();
+        assert_eq!(cohort.to_str(), Some(variables["FMCT_COHORT"]));
+    }
 }

@@ -11,7 +11,8 @@ use site_client::train::downstream::{
 use site_client::train::{Config, Plan, TrainError};
 
 use super::training::{
-    ConfigArgs, DataArgs, ExternalArgs, Sets, device, named, start, start_name, task_groups,
+    ConfigArgs, DataArgs, ExternalArgs, ModelArgs, Sets, device, named, start, start_name,
+    task_groups,
 };
 
 /// Trains every combination of learning rate, weight decay, epochs and optimizer, and keeps the one
@@ -29,6 +30,8 @@ pub(crate) struct Args {
     #[arg(long, default_value = "each")]
     tasks: String,
     #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
     data: DataArgs,
@@ -40,7 +43,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let (plan, backbone) = start(args.config.plan(&[])?, &args.from)?;
+    let (plan, backbone) = start(args.config.plan(&args.model.settings())?, &args.from)?;
     let device = device(&plan)?;
     let whole = args.data.open_labelled(&plan, Reading::Training, None)?;
     let groups = task_groups(&whole, &args.tasks);

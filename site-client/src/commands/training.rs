@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
+use clap::ValueEnum;
 use core_model::phantom::Site;
 use core_model::state::StateDict;
 use site_client::device::DeviceChoice;
 use site_client::evaluate::{Part, Prediction};
 use site_client::train::data::{CohortFiles, Labelled, Memory, Phantoms, Reading, Source};
 use site_client::train::pretrain::backbone_for;
-use site_client::train::{Config, Plan, Preset};
+use site_client::train::{Architecture, Config, Plan, Preset};
 
 /// The configuration: a preset, a file over it, flags over both.
 #[derive(clap::Args)]
@@ -59,6 +60,23 @@ impl ConfigArgs {
     }
 }
 
+/// Which network learns.
+#[derive(clap::Args)]
+pub(super) struct ModelArgs {
+    /// Which network learns, the configuration's otherwise; resnet50-3d goes with --from scratch.
+    #[arg(long, value_enum)]
+    model: Option<Architecture>,
+}
+
+impl ModelArgs {
+    /// The settings that this asks for.
+    pub(super) fn settings(&self) -> Vec<String> {
+        let named = self.model.and_then(|model| model.to_possible_value());
+        let setting = named.map(|model| format!("model.architecture={}", model.get_name()));
+        Vec::from_iter(setting)
+    }
+}
+
 /// Where labelled or unlabelled scans come from.
 #[derive(clap::Args)]
 pub(super) struct DataArgs {
@@ -93,7 +111,8 @@ pub(super) struct ExternalArgs {
     /// it is test.
     #[arg(long, value_name = "DIR")]
     external_cohort: Vec<PathBuf>,
-    /// External phantoms, SITE:PATIENTS or SITE:PATIENTS:SEED; may be repeated.
+    /// External phantoms, SITE:PATIENTS or SITE:PATIENTS:SEED; may be repeated. The tenth of the
+    /// patients that is test is scored, as for a model trained there.
     #[arg(long, value_name = "SITE:N")]
     external_phantoms: Vec<PhantomSpec>,
 }
@@ -157,6 +176,15 @@ impl DataArgs {
         Ok(set.readable(&[training])?)
     }
 
+    /// Where the scans are from, for messages.
+    pub(super) fn name(&self) -> String {
+        match (&self.cohort, &self.phantoms) {
+            (Some(path), _) => path.display().to_string(),
+            (None, Some(spec)) => format!("phantoms of {}", spec.site),
+            (None, None) => "no scans".to_owned(),
+        }
+    }
+
     /// Scans for whatever a federation's plans ask: labels are used where there are any.
     pub(super) fn open_for_rounds(&self, plan: &Plan) -> anyhow::Result<Labelled> {
         let set = self.open(plan)?;
@@ -200,21 +228,8 @@ impl ExternalArgs {
                 unsplit: Some(Part::Test),
                 ..CohortFiles::new(folder_of(path))
             };
-            let (set, missing) = Labelled::cohort(&files, plan)?.over_tasks(like.tasks());
-            if missing.len() == like.tasks().len() {
-                bail!(
-                    "{}: labels: expected one of {}, found none",
-                    path.display(),
-                    missing.join(", ")
-                );
-            }
-            if !missing.is_empty() {
-                println!(
-                    "{}: no label of {}: not tested there",
-                    path.display(),
-                    missing.join(", ")
-                );
-            }
+            let set = Labelled::cohort(&files, plan)?;
+            let set = scored_for(&set, like.tasks(), &path.display().to_string())?;
             sets.push(kept(set, plan).readable(&[Reading::Evaluation])?);
         }
         for spec in &self.external_phantoms {
@@ -222,6 +237,24 @@ impl ExternalArgs {
         }
         Ok(sets)
     }
+}
+
+/// A set for a model of `tasks`. Says which of them the set, called `name`, has no labels of; with
+/// none of them there is nothing to score.
+pub(super) fn scored_for(
+    set: &Labelled,
+    tasks: &[Arc<str>],
+    name: &str,
+) -> anyhow::Result<Labelled> {
+    let (set, missing) = set.over_tasks(tasks);
+    let missing_tasks = missing.join(", ");
+    if missing.len() == tasks.len() {
+        bail!("{name}: labels: expected one of {missing_tasks}, found none");
+    }
+    if !missing.is_empty() {
+        println!("{name}: no label of {missing_tasks}: not tested there");
+    }
+    Ok(set)
 }
 
 /// The devices that pre-train together.

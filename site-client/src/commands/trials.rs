@@ -35,9 +35,15 @@ pub(super) struct TrialArgs {
     out: PathBuf,
 }
 
-pub(super) fn run(args: &TrialArgs, protocol: Protocol) -> anyhow::Result<()> {
+/// Trains by `protocol`; `settings` are those of the command's own flags.
+pub(super) fn run(
+    args: &TrialArgs,
+    protocol: Protocol,
+    mut settings: Vec<String>,
+) -> anyhow::Result<()> {
     let draws = args.draws.map(|draws| format!("finetune.draws={draws}"));
-    let plan = args.config.plan(&Vec::from_iter(draws))?;
+    settings.extend(draws);
+    let plan = args.config.plan(&settings)?;
     let (plan, backbone) = start(plan, &args.from)?;
     let device = device(&plan)?;
     let training = match protocol {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use certs::{Trust, server_name, tls};
 use protocol::bounded::Text;
 use protocol::message::Hello;
-use protocol::{Message, Spoken, Timestamp};
+use protocol::{Message, Timestamp};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use transport::logging::chain;
@@ -59,12 +59,13 @@ pub(super) async fn examine(subject: &Subject, known: Known, tell: &mut impl FnM
     // The coordinator keeps the newest connection of a site only: the one to go on with comes last.
     let tcp = connect(PathChoice::Tcp).await;
     let udp = connect(PathChoice::Quic).await;
-    tell(reachability("UDP", &udp, port, tcp.is_ok()));
-    tell(reachability("TCP", &tcp, port, udp.is_ok()));
-    tell(match connector(PathChoice::Tcp) {
+    let (seen, interception) = match connector(PathChoice::Tcp) {
         Ok(connector) => look(&connector, &trust).await,
-        Err(why) => Finding::skipped("interception", why),
-    });
+        Err(why) => (Seen::Nobody, Finding::skipped("interception", why)),
+    };
+    tell(reachability("UDP", &udp, port, tcp.is_ok(), seen));
+    tell(reachability("TCP", &tcp, port, udp.is_ok(), seen));
+    tell(interception);
     match udp.or(tcp) {
         Ok((link, _)) => {
             greet(&link, &trust, tell).await;
@@ -115,8 +116,18 @@ fn name(
 /// Why there is no connection.
 struct Unreached {
     why: String,
-    /// Whether somebody answered, and speaks no version that we speak.
+    /// Whether somebody answered, and speaks no version that we speak, by an alert that anybody can
+    /// send.
     is_version: bool,
+}
+
+/// Whose certificate is shown at the coordinator's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Coordinator,
+    Other,
+    /// None was.
+    Nobody,
 }
 
 impl Unreached {
@@ -138,22 +149,32 @@ fn reachability(
     tried: &Result<(Link, Duration), Unreached>,
     port: u16,
     other_works: bool,
+    seen: Seen,
 ) -> Finding {
     match tried {
         Ok((_, took)) => Finding::good(path, format!("connected in {} ms", took.as_millis())),
-        Err(unreached) => unreachable(path, unreached, port, other_works),
+        Err(unreached) => unreachable(path, unreached, port, other_works, seen),
     }
 }
 
-fn unreachable(path: &'static str, unreached: &Unreached, port: u16, other_works: bool) -> Finding {
-    let ask = match path {
-        _ if unreached.is_version => {
-            "ask the coordinator which version it runs, and upgrade the older program".to_owned()
-        }
-        "UDP" => format!(
-            "ask IT: allow outbound UDP to port {port} (QUIC), and answers to it, without inspection"
-        ),
-        _ => format!("ask IT: allow outbound TCP to port {port}, without TLS inspection"),
+fn unreachable(
+    path: &'static str,
+    unreached: &Unreached,
+    port: u16,
+    other_works: bool,
+    seen: Seen,
+) -> Finding {
+    let (detail, ask) = if unreached.is_version {
+        let (detail, ask) = refused_version(seen);
+        (detail.to_owned(), ask.to_owned())
+    } else {
+        let ask = match path {
+            "UDP" => format!(
+                "ask IT: allow outbound UDP to port {port} (QUIC), and answers to it, without inspection"
+            ),
+            _ => format!("ask IT: allow outbound TCP to port {port}, without TLS inspection"),
+        };
+        (unreached.why.clone(), ask)
     };
     let outcome = if other_works {
         Outcome::Poor
@@ -163,14 +184,33 @@ fn unreachable(path: &'static str, unreached: &Unreached, port: u16, other_works
     Finding {
         check: path,
         outcome,
-        detail: unreached.why.clone(),
+        detail,
         ask: Some(ask),
+    }
+}
+
+/// What it means that our versions are refused, and what to ask for: any TLS server does so.
+fn refused_version(seen: Seen) -> (&'static str, &'static str) {
+    match seen {
+        Seen::Coordinator => (
+            "the coordinator speaks no protocol version that is spoken here",
+            "ask the coordinator which version it runs, and upgrade the older program",
+        ),
+        Seen::Other => (
+            "somebody else answers, who does not speak our protocol",
+            "as for interception, below",
+        ),
+        Seen::Nobody => (
+            "whoever answers speaks no protocol version that is spoken here, and was not seen",
+            "ask the coordinator which version it runs; if it is ours, ask IT who answers at this \
+             address",
+        ),
     }
 }
 
 /// Looks at the certificate shown to anybody who knocks, through the proxy if there is one, before
 /// ours is shown.
-async fn look(connector: &Connector, trust: &Trust) -> Finding {
+async fn look(connector: &Connector, trust: &Trust) -> (Seen, Finding) {
     let stream = match connector.open_tcp().await {
         Ok(stream) => stream.into_std(),
         Err(error) => return nobody(&chain(&error)),
@@ -178,35 +218,43 @@ async fn look(connector: &Connector, trust: &Trust) -> Finding {
     let trust = trust.clone();
     let looked = spawn_blocking(move || stream.and_then(|stream| who_answers(stream, &trust)));
     match looked.await {
-        Ok(Ok(finding)) => finding,
+        Ok(Ok(found)) => found,
         Ok(Err(error)) => nobody(&error.to_string()),
-        Err(error) => Finding::skipped("interception", error.to_string()),
+        Err(error) => nobody(&error.to_string()),
     }
 }
 
-fn nobody(why: &str) -> Finding {
-    Finding::skipped("interception", format!("nobody to look at: {why}"))
+fn nobody(why: &str) -> (Seen, Finding) {
+    let finding = Finding::skipped("interception", format!("nobody to look at: {why}"));
+    (Seen::Nobody, finding)
 }
 
-fn who_answers(mut stream: TcpStream, trust: &Trust) -> std::io::Result<Finding> {
+fn who_answers(mut stream: TcpStream, trust: &Trust) -> std::io::Result<(Seen, Finding)> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let name = server_name(trust.consortium().id());
-    let answer = tls::who_answers(&mut stream, &name, Spoken::default().alpn())?;
+    // No version is named: who does not know it would show no certificate.
+    let answer = tls::who_answers(&mut stream, &name, Vec::new())?;
     let is_ours = trust.coordinator(&answer.chain, clock::now());
     let is_ours = is_ours.map(drop).map_err(|refusal| refusal.to_string());
     Ok(interception(&answer.issuer, is_ours))
 }
 
-fn interception(issuer: &str, is_ours: Result<(), String>) -> Finding {
+fn interception(issuer: &str, is_ours: Result<(), String>) -> (Seen, Finding) {
     match is_ours {
-        Ok(()) => Finding::good("interception", "none: the coordinator itself answers"),
-        Err(why) => Finding::bad(
-            "interception",
-            format!("somebody else answers, with a certificate of {issuer:?} ({why})"),
-            "ask IT: exempt this address from TLS inspection; if there is none, check the address",
-        ),
+        Ok(()) => {
+            let finding = Finding::good("interception", "none: the coordinator itself answers");
+            (Seen::Coordinator, finding)
+        }
+        Err(why) => {
+            let finding = Finding::bad(
+                "interception",
+                format!("somebody else answers, with a certificate of {issuer:?} ({why})"),
+                "ask IT: exempt this address from TLS inspection; if there is none, check the address",
+            );
+            (Seen::Other, finding)
+        }
     }
 }
 

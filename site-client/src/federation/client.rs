@@ -1,6 +1,8 @@
 //! The shell: links, transfers and the trainer around one [`Session`].
 
+mod connection;
 mod leaving;
+mod lock;
 mod plans;
 mod resuming;
 mod transfers;
@@ -13,12 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use certs::{Home, Identity, Trust};
-use protocol::bounded::{List, Text};
-use protocol::message::{Hello, Reason, Rejection, Renew, Status, Subject, Work};
+use protocol::bounded::Text;
+use protocol::message::{Reason, Rejection, Status, Subject, Work};
 use protocol::{Digest, Message};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use transport::{BlobStore, Connector, Link, TransferError};
+use transport::{BlobStore, Connector, FileLock, Link, TransferError};
 
 use super::approval::Approval;
 use super::egress::EgressLog;
@@ -26,8 +28,7 @@ use super::error::FederationError;
 use super::mandate::foreseen;
 use super::session::{Action, Event, Ready, Session, Task, Working};
 use super::trainer::{TrainError, Trainer};
-use super::work::Workplace;
-use crate::clock;
+use super::work::{WorkError, Workplace};
 
 /// How a site takes part.
 #[derive(Clone, Debug)]
@@ -44,11 +45,14 @@ pub struct ClientConfig {
     pub until_finished: bool,
 }
 
-/// Takes part in every run the site allows, until `stop`.
+/// Takes part in every run the site allows, until `stop`. Then the work under way is told to stop, as
+/// if the process had crashed: the next one goes on with it. It may last longer than this, until the
+/// end of its step.
 ///
 /// # Errors
-/// If the site's own directory or identity cannot be used. What happens on the network, at the
-/// coordinator or in training is logged, told to the coordinator, and gone on from.
+/// If the site's own directory or identity cannot be used, or another process uses the directory. What
+/// happens on the network, at the coordinator or in training is logged, told to the coordinator, and
+/// gone on from.
 pub async fn run(
     config: ClientConfig,
     identity: Arc<Identity>,
@@ -57,6 +61,7 @@ pub async fn run(
     approval: Arc<dyn Approval>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), FederationError> {
+    let held = Arc::new(lock::hold(&config.directory)?);
     let connector = Connector::new(
         config.coordinator.clone(),
         config.transport.clone(),
@@ -67,10 +72,11 @@ pub async fn run(
     .map_err(|error| FederationError::Trainer(error.to_string()))?;
     let blobs = BlobStore::open(config.directory.join("store"))
         .map_err(|error| FederationError::Trainer(error.to_string()))?;
-    let (tell, mut told) = mpsc::channel(QUEUE);
+    let (tell, told) = mpsc::channel(QUEUE);
     let egress = EgressLog::new(&config.directory);
     let mut site = Site {
-        connector: Arc::clone(&connector),
+        held,
+        connector,
         identity,
         trust,
         trainer: Arc::new(Mutex::new(trainer)),
@@ -85,45 +91,14 @@ pub async fn run(
         finished: false,
         config,
     };
-    let mut stop = pin!(stop);
+    // Wherever it is: what matters is on disk, as for a crash.
     tokio::select! {
-        () = &mut stop => return Ok(()),
-        resumed = site.resume() => resumed?,
+        () = stop => {}
+        ended = site.take_part(told) => ended?,
     }
-    while !site.is_done() {
-        let link = {
-            let mut connecting = pin!(connector.connect_until_done());
-            loop {
-                tokio::select! {
-                    () = &mut stop => return Ok(()),
-                    link = &mut connecting => break link,
-                    Some(told) = told.recv() => site.hear(told).await?,
-                }
-            }
-        };
-        tracing::info!(path = %link.path(), "connected");
-        site.connected(link.clone()).await;
-        loop {
-            tokio::select! {
-                () = &mut stop => {
-                    link.finish(protocol::CloseCode::Done).await;
-                    return Ok(());
-                }
-                message = link.receive() => match message {
-                    Ok(message) => site.receive(&link, message).await?,
-                    Err(error) => {
-                        tracing::info!(%error, "connection ended");
-                        break;
-                    }
-                },
-                Some(told) = told.recv() => site.hear(told).await?,
-            }
-            if site.is_done() {
-                link.finish(protocol::CloseCode::Done).await;
-                break;
-            }
-        }
-        site.disconnected();
+    site.leave();
+    if let Some(link) = site.link.take() {
+        link.finish(protocol::CloseCode::Done).await;
     }
     Ok(())
 }
@@ -131,7 +106,7 @@ pub async fn run(
 /// What tasks beside the session tell it.
 enum Told {
     Progress(Status),
-    Worked(Task, Result<Ready, TrainError>),
+    Worked(Task, Result<Ready, WorkError>),
     Fetched(u64, Digest, Result<(), TransferError>),
     Sent(u64, Digest, Result<(), TransferError>),
     /// Since this blob's transfer failed.
@@ -139,6 +114,8 @@ enum Told {
 }
 
 struct Site {
+    /// Work holds it too: it may outlast the site by a step.
+    held: Arc<FileLock>,
     config: ClientConfig,
     connector: Arc<Connector>,
     identity: Arc<Identity>,
@@ -165,60 +142,52 @@ struct Active {
     sending: Option<Digest>,
 }
 
+impl Drop for Active {
+    /// Nobody waits for its work any more.
+    fn drop(&mut self) {
+        self.cancel.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Site {
-    fn is_done(&self) -> bool {
-        self.finished && self.config.until_finished
-    }
-
-    async fn connected(&mut self, link: Link) {
-        self.serial += 1;
-        let consortium = self.trust.consortium();
-        let hello = Hello {
-            software: Text::lossy(concat!("fmct-site ", env!("CARGO_PKG_VERSION"))),
-            consortium: consortium.id().clone(),
-            consortium_version: consortium.version(),
-            time: clock::now(),
-        };
-        // If the link has ended already, its reader says so.
-        let _ = link.send(hello).await;
-        self.renew_if_due(&link).await;
-        self.link = Some(link);
-    }
-
-    /// Asks for the next certificate when a third of this one's life is left.
-    async fn renew_if_due(&self, link: &Link) {
-        if !self.identity.renewal_due(clock::now()) {
-            return;
-        }
-        let request = self.identity.renewal_request().ok().map(List::new);
-        if let Some(Ok(request)) = request {
-            let _ = link.send(Renew { request }).await;
-        }
-    }
-
-    /// Shows the next certificate from the next connection on.
-    fn renewed(&mut self, certificate: Vec<u8>) {
-        let (home, now) = (&self.config.home, clock::now());
-        match home.renew(&self.identity, &self.trust, certificate, now) {
-            Ok(identity) => {
-                let until = certs::utc(identity.expires());
-                self.identity = Arc::new(identity);
-                match self.connector.set_identity(Arc::clone(&self.identity)) {
-                    Ok(()) => tracing::info!(until, "certificate renewed"),
-                    Err(error) => tracing::warn!(%error, "renewed certificate not used"),
+    /// Goes on with what was interrupted, and takes part over one link after the other.
+    async fn take_part(&mut self, mut told: mpsc::Receiver<Told>) -> Result<(), FederationError> {
+        self.resume().await?;
+        let connector = Arc::clone(&self.connector);
+        while !self.is_done() {
+            let link = {
+                let mut connecting = pin!(connector.connect_until_done());
+                loop {
+                    tokio::select! {
+                        link = &mut connecting => break link,
+                        Some(told) = told.recv() => self.hear(told).await?,
+                    }
+                }
+            };
+            tracing::info!(path = %link.path(), "connected");
+            self.connected(link.clone()).await;
+            while !self.is_done() {
+                tokio::select! {
+                    message = link.receive() => match message {
+                        Ok(message) => self.receive(&link, message).await?,
+                        Err(error) => {
+                            tracing::info!(%error, "connection ended");
+                            break;
+                        }
+                    },
+                    Some(told) = told.recv() => self.hear(told).await?,
                 }
             }
-            Err(error) => tracing::warn!(%error, "renewed certificate refused"),
+            if self.is_done() {
+                break;
+            }
+            self.disconnected();
         }
+        Ok(())
     }
 
-    fn disconnected(&mut self) {
-        self.link = None;
-        if let Some(active) = &mut self.active {
-            active.fetching = None;
-            active.sending = None;
-            active.session.handle(Event::Disconnected);
-        }
+    fn is_done(&self) -> bool {
+        self.finished && self.config.until_finished
     }
 
     async fn receive(&mut self, link: &Link, message: Message) -> Result<(), FederationError> {
@@ -279,14 +248,14 @@ impl Site {
             }
             Message::Finish(finish) => {
                 tracing::info!(run = %finish.run, model = %finish.model.digest, "run finished");
-                if self
-                    .active
-                    .as_ref()
-                    .is_some_and(|active| active.workplace.run == finish.run)
-                {
-                    self.finished = true;
+                let active = self.active.as_ref();
+                if active.is_none_or(|active| active.workplace.run != finish.run) {
+                    return Ok(());
                 }
-                Ok(())
+                self.finished = true;
+                // Of a run that was stopped in the midst of a round: what is not done by now counts
+                // nowhere.
+                self.handle(Event::Withdrawn).await
             }
             Message::Rejection(rejection) => {
                 tracing::warn!(subject = %rejection.subject, reason = %rejection.reason, "refused");
@@ -313,8 +282,11 @@ impl Site {
                 tracing::info!(round = %task.round, work = ?task.work, "done");
                 self.handle(Event::Done(task, ready)).await
             }
-            Told::Worked(_, Err(TrainError::Canceled)) => Ok(()),
-            Told::Worked(task, Err(TrainError::Failed(reason))) => {
+            Told::Worked(_, Err(WorkError::ModelLost(model))) => {
+                self.handle(Event::Lost(model)).await
+            }
+            Told::Worked(_, Err(WorkError::Train(TrainError::Canceled))) => Ok(()),
+            Told::Worked(task, Err(WorkError::Train(TrainError::Failed(reason)))) => {
                 tracing::error!(round = %task.round, reason, "task failed");
                 self.handle(Event::Failed(task, reason)).await
             }
@@ -388,8 +360,9 @@ impl Site {
         let Some(active) = &self.active else { return };
         tracing::info!(run = %task.run, round = %task.round, work = ?task.work, "starting");
         let (workplace, canceled) = (active.workplace.clone(), Arc::clone(&active.cancel));
-        let tell = self.tell.clone();
+        let (tell, held) = (self.tell.clone(), Arc::clone(&self.held));
         self.tasks.spawn_blocking(move || {
+            let _held = held;
             let told = tell.clone();
             let (run, round) = (task.run.clone(), task.round);
             let product = workplace.work(&task, &canceled, move |doing, done, total| {
@@ -410,3 +383,6 @@ impl Site {
 
 /// Things that may wait for the session.
 const QUEUE: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use protocol::{Digest, Round, RunId, Timestamp};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::FederationError;
 use super::session::Task;
+use super::store::sync_folder;
 use super::trainer::Report;
 
 /// One thing that left, or was about to.
@@ -105,9 +107,19 @@ impl EgressLog {
         let mut line = serde_json::to_vec(row).expect("a row is plain data with text keys");
         line.push(b'\n');
         let append = || {
-            let mut file = File::options().create(true).append(true).open(&self.path)?;
+            let mut options = File::options();
+            let mut file = options
+                .create(true)
+                .read(true)
+                .append(true)
+                .open(&self.path)?;
+            let is_first = cut_torn_row(&file)? == 0;
             file.write_all(&line)?;
-            file.sync_data()
+            file.sync_data()?;
+            match self.path.parent() {
+                Some(folder) if is_first => sync_folder(folder),
+                _ => Ok(()),
+            }
         };
         append().map_err(|source| FederationError::Io {
             path: self.path.clone(),
@@ -120,8 +132,8 @@ impl EgressLog {
     /// # Errors
     /// If the log cannot be read, or a line other than a torn last one is damaged.
     pub fn rows(&self) -> Result<Vec<EgressRow>, FederationError> {
-        let text = match fs::read_to_string(&self.path) {
-            Ok(text) => text,
+        let bytes = match fs::read(&self.path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => {
                 return Err(FederationError::Io {
@@ -130,12 +142,12 @@ impl EgressLog {
                 });
             }
         };
-        // A crash can leave half a line at the end; what it was about did not leave.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let lines = bytes.split_inclusive(|&byte| byte == b'\n');
+        // A crash can leave half a line at the end, and half a letter; what it was about did not leave.
+        let whole = lines.filter_map(|line| line.strip_suffix(b"\n"));
         whole
-            .lines()
             .map(|line| {
-                serde_json::from_str(line).map_err(|error| FederationError::State {
+                serde_json::from_slice(line).map_err(|error| FederationError::State {
                     path: self.path.clone(),
                     reason: error.to_string(),
                 })
@@ -144,18 +156,32 @@ impl EgressLog {
     }
 }
 
+/// Cuts off the half row that a crash or a full disk left at the end: a row is synced before the first
+/// byte of what it is about goes, so that never left. Gives the length of what stays.
+fn cut_torn_row(file: &File) -> io::Result<u64> {
+    let found = file.metadata()?.len();
+    let (mut end, mut last) = (found, [0]);
+    while end > 0 {
+        file.read_exact_at(&mut last, end - 1)?;
+        if last == *b"\n" {
+            break;
+        }
+        end -= 1;
+    }
+    if end < found {
+        file.set_len(end)?;
+    }
+    Ok(end)
+}
+
 const FILE: &str = "egress.jsonl";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn rows_come_back_and_a_torn_last_line_is_left_out() {
-        let directory = tempfile::tempdir().unwrap();
-        let log = EgressLog::new(directory.path());
-        assert_eq!(log.rows().unwrap(), []);
-        let row = EgressRow {
+    fn row() -> EgressRow {
+        EgressRow {
             at: Timestamp(5),
             run: "run-1".parse().unwrap(),
             round: Round(1),
@@ -166,8 +192,34 @@ mod tests {
             norm: Some(0.5),
             examples: 9,
             metrics: None,
-            text: None,
-        };
+            text: Some("für".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_row_torn_anywhere_is_cut_off_before_the_next_is_appended() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = EgressLog::new(directory.path());
+        let file = directory.path().join(FILE);
+        log.append(&row()).unwrap();
+        let whole = fs::read(&file).unwrap();
+        for first in [&b""[..], &whole] {
+            let rows = vec![row(); 1 + usize::from(!first.is_empty())];
+            for torn in 0..whole.len() {
+                fs::write(&file, [first, &whole[..torn]].concat()).unwrap();
+                assert_eq!(log.rows().unwrap(), rows[1..], "{torn} bytes");
+                log.append(&row()).unwrap();
+                assert_eq!(log.rows().unwrap(), rows, "{torn} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_come_back_and_a_torn_last_line_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = EgressLog::new(directory.path());
+        assert_eq!(log.rows().unwrap(), []);
+        let row = row();
         log.append(&row).unwrap();
         log.append(&row).unwrap();
         let mut file = File::options()

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
+use transport::StoreError;
 
 /// An error of the federation area.
 #[derive(Debug, Error)]
@@ -16,6 +17,12 @@ pub enum FederationError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Another process takes part with this site's directory.
+    #[error("site {path}: in use by another process: end the other `fmct-site run` first")]
+    Locked {
+        /// The directory.
+        path: PathBuf,
     },
     /// What an earlier round left for the next one is not there as it was written.
     #[error(
@@ -70,11 +77,34 @@ impl FederationError {
         }
     }
 
+    /// Whether the model's file is missing or damaged: the coordinator has it still.
+    pub(super) fn is_model_lost(&self) -> bool {
+        match self {
+            Self::ModelRead(error) => {
+                let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+                cause.is_some_and(StoreError::is_lost)
+            }
+            // Of another size none was ever fetched.
+            Self::ModelSize { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a file that was written is missing or damaged, so that trying again does not help.
+    pub(super) fn is_file_lost(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Lost { .. } | Self::State { .. } => true,
+            _ => false,
+        }
+    }
+
     /// What the coordinator is told: no path of this site's disks is in it.
     #[must_use]
     pub fn told(&self) -> String {
         match self {
             Self::Io { source, .. } => format!("site state: {}", source.kind()),
+            Self::Locked { .. } => "site state: in use by another process".to_owned(),
             Self::Lost { .. } => {
                 "site state: what an earlier round left is missing or damaged; the site's log says \
                  what to do"
@@ -100,6 +130,7 @@ mod tests {
                 path: path.clone(),
                 found: reason.clone(),
             },
+            FederationError::Locked { path: path.clone() },
             FederationError::Io {
                 path: path.clone(),
                 source,

@@ -75,6 +75,9 @@ pub enum Event {
     Failed(Task, String),
     /// The model is on disk.
     Fetched(Digest),
+    /// A file of the task in work is missing or damaged at this site, and gone now: the model it starts
+    /// from, or the result that is ready. It is had again, whatever that takes.
+    Lost(Digest),
     /// The coordinator has the result, durably.
     Received(Digest),
     /// The coordinator turned the result down, or this site's policy keeps it in.
@@ -108,6 +111,8 @@ pub enum Action {
 /// ```text
 ///   asked            fetched           result on disk        receipt
 ///  ───────▶ Fetching ───────▶ Running ───────────────▶ Ready ───────▶ Delivered
+///              ▲                 │ model lost            │ result lost
+///              └─────────────────┴───────────────────────┘
 /// ```
 ///
 /// A task that is asked for again goes on from where it is: a result that is ready is sent again,
@@ -168,6 +173,7 @@ impl Session {
                     self.actions.push_back(Action::Start(task));
                 }
             }
+            Event::Lost(blob) => self.lost(blob),
             Event::Received(blob) => {
                 if let Some((_, Working::Ready(ready))) = &self.state.current
                     && ready.blob == blob
@@ -230,6 +236,23 @@ impl Session {
                 self.begin(task);
             }
             _ => self.begin(task),
+        }
+    }
+
+    /// A task begins anew without what it had: the same result comes of the same work. A result that
+    /// another task waits behind is given up.
+    fn lost(&mut self, blob: Digest) {
+        match &self.state.current {
+            Some((task, Working::Running)) if task.model == blob => {
+                let task = task.clone();
+                self.actions.push_back(Action::Cancel);
+                self.begin(task);
+            }
+            Some((task, Working::Ready(ready))) if ready.blob == blob => {
+                let task = self.next.take().unwrap_or_else(|| task.clone());
+                self.begin(task);
+            }
+            _ => {}
         }
     }
 

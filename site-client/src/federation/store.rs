@@ -329,7 +329,7 @@ pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), FederationE
 }
 
 /// Makes the names in a folder durable.
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

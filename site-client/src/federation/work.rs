@@ -1,6 +1,6 @@
 //! One task done, from the model's file to a durable result. Blocking.
 
-use std::fs::File;
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,7 @@ use protocol::layout::Layout;
 use protocol::message::{Content, Doing, Manifest, UpdateFacts, Work};
 use protocol::plan::Plan;
 use protocol::{BlobRef, Digest, RunId, Schema, SiteId};
+use thiserror::Error;
 use transport::{BlobStore, StoreError};
 
 use super::error::FederationError;
@@ -38,6 +39,18 @@ pub struct Workplace {
     pub trainer: Arc<Mutex<Box<dyn Trainer>>>,
 }
 
+/// Why a task gave no result.
+#[derive(Debug, Error)]
+pub enum WorkError {
+    /// The model is missing or damaged at this site. What there was of it is gone, so that it is
+    /// fetched again.
+    #[error("model {0}: missing or damaged at this site")]
+    ModelLost(Digest),
+    /// It was canceled, or the trainer or another file failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+}
+
 impl Workplace {
     /// What the site says of a finished update.
     #[must_use]
@@ -60,22 +73,28 @@ impl Workplace {
     }
 
     /// Does a task; its result is durable at the site when this returns. `canceled` stops it;
-    /// `progress` is told where it is.
+    /// `progress` is told where it is. Of the model every byte is verified as it is read.
     ///
     /// # Errors
-    /// If it was canceled, or the trainer or the disk failed.
+    /// If it was canceled, the model is missing or damaged, or the trainer or the disk failed.
     pub fn work(
         &self,
         task: &Task,
         canceled: &AtomicBool,
         progress: impl Fn(Doing, u64, u64),
-    ) -> Result<Ready, TrainError> {
+    ) -> Result<Ready, WorkError> {
         let failed = |error: FederationError| {
+            if error.is_model_lost() && self.blobs.discard(task.model).is_ok() {
+                tracing::warn!(%error, round = %task.round, "model lost: it is fetched again");
+                return WorkError::ModelLost(task.model);
+            }
             tracing::error!(%error, round = %task.round, "task failed");
-            TrainError::Failed(error.told())
+            WorkError::Train(TrainError::Failed(error.told()))
         };
-        let mut model = File::open(self.blobs.path(task.model))
-            .map_err(|error| failed(FederationError::ModelRead(error)))?;
+        let model = self.blobs.blob(task.model);
+        let mut model = model
+            .map(|blob| blob.reader())
+            .map_err(|error| failed(FederationError::ModelRead(io::Error::other(error))))?;
         let doing = match task.work {
             Work::Train => Doing::Training,
             Work::Evaluate => Doing::Evaluating,
@@ -133,7 +152,8 @@ impl Workplace {
         let trained = trainer.train(&job, &mut flow)?;
         let not_written = |error: StoreError| {
             tracing::error!(%error, round = %task.round, "update not written");
-            TrainError::Failed("update not written: the site's store failed".to_owned())
+            let told = "update not written: the site's store failed";
+            WorkError::Train(TrainError::Failed(told.to_owned()))
         };
         let mut update = self.blobs.writer().map_err(not_written)?;
         let finished = finish(

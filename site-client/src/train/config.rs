@@ -52,10 +52,11 @@ pub enum Preset {
 }
 
 /// Which network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 pub enum Architecture {
     /// 3-D ResNet-50, the paper's convolutional baseline; trained from scratch only.
     #[serde(rename = "resnet50-3d")]
+    #[value(name = "resnet50-3d")]
     Resnet50,
     /// 3-D vision transformer.
     #[serde(rename = "vit")]

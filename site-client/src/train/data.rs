@@ -8,6 +8,7 @@ mod order;
 mod phantoms;
 mod source;
 
+pub(super) use cohort::refuse_many;
 pub use cohort::{CohortFiles, CohortScans};
 pub use draw::Classes;
 pub use labelled::{Labelled, LabelledScan};

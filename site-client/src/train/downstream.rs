@@ -10,6 +10,7 @@ mod network;
 mod probing;
 mod protocol;
 mod report;
+mod room;
 
 pub use classifier::Classifier;
 pub use classifiers::Rule;

@@ -82,6 +82,26 @@ pub enum TrainError {
         /// Scans in the source.
         total: usize,
     },
+    /// Results of a run whose last step is done.
+    #[error(
+        "all steps are done, but not written: {}; written: {}",
+        failed.join("; "),
+        if written.is_empty() { "nothing".into() } else { shown(written) }
+    )]
+    Unwritten {
+        /// Each file that is not there, and why.
+        failed: Vec<String>,
+        /// The files that are.
+        written: Vec<PathBuf>,
+    },
+}
+
+fn shown(paths: &[PathBuf]) -> String {
+    let shown: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    shown.join(", ")
 }
 
 /// Ids for a message: all of a few, the first of many.

@@ -11,4 +11,4 @@ pub use checkpoint::{Checkpoint, insert_part};
 pub use events::EventFile;
 pub use progress::Progress;
 pub use stop::Stop;
-pub use watch::{Verdict, Vitals, entropies, spread};
+pub use watch::{Alarm, Verdict, Vitals, entropies, spread};

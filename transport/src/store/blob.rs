@@ -10,7 +10,7 @@ use std::sync::Arc;
 use protocol::Digest;
 use protocol::transfer::{BlobRef, CHUNK_LEN, ChunkHash, Outline};
 
-use super::{OUTLINE, StoreError, outline_of};
+use super::{BlobReader, OUTLINE, StoreError, outline_of};
 
 /// A complete blob, open to read. Reads are verified chunk by chunk.
 #[derive(Clone, Debug)]
@@ -68,12 +68,19 @@ impl Blob {
     /// # Errors
     /// If it cannot be read, is damaged, or there is no such chunk.
     pub fn chunk(&self, chunk: u64) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = Vec::new();
+        self.read_chunk(chunk, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The same, into memory that is there already.
+    pub(super) fn read_chunk(&self, chunk: u64, bytes: &mut Vec<u8>) -> Result<(), StoreError> {
         let range = self.blob().range(chunk);
-        let mut bytes = vec![0; (range.end - range.start) as usize];
-        let read = self.file.read_exact_at(&mut bytes, range.start);
+        bytes.resize((range.end - range.start) as usize, 0);
+        let read = self.file.read_exact_at(bytes, range.start);
         read.map_err(StoreError::io("read blob"))?;
-        if self.outline.matches(chunk, &bytes) {
-            Ok(bytes)
+        if self.outline.matches(chunk, bytes) {
+            Ok(())
         } else {
             Err(StoreError::Damaged {
                 blob: self.blob().digest,
@@ -105,6 +112,11 @@ impl Blob {
             bytes.extend_from_slice(&self.chunk(chunk)?[from as usize..to as usize]);
         }
         Ok(bytes)
+    }
+
+    /// All of it from the beginning, as a file is read.
+    pub fn reader(&self) -> BlobReader {
+        BlobReader::new(self.clone())
     }
 
     /// Reads all of it, to find damage.

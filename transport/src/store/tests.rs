@@ -1,3 +1,4 @@
+use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
 use super::*;
@@ -195,4 +196,46 @@ fn an_abandoned_writer_leaves_nothing() {
     writer.write_all(b"half").unwrap();
     drop(writer);
     assert!(read_dir(&folder.path().join(PARTIAL)).unwrap().is_empty());
+}
+
+#[test]
+fn a_reader_gives_what_was_put_wherever_it_seeks_and_nothing_of_a_damaged_chunk() {
+    let (_folder, store) = store();
+    let bytes = bytes(2 * MIB + 77);
+    let blob = store.put(&bytes).unwrap();
+    let mut reader = store.blob(blob.digest).unwrap().reader();
+    let mut read = Vec::new();
+    reader.read_to_end(&mut read).unwrap();
+    assert_eq!(read, bytes);
+    assert_eq!(reader.seek(SeekFrom::End(-77)).unwrap(), 2 * MIB as u64);
+    read.clear();
+    reader.read_to_end(&mut read).unwrap();
+    assert_eq!(read, bytes[2 * MIB..]);
+    assert!(reader.seek(SeekFrom::End(-3 * MIB as i64)).is_err());
+
+    flip(&store.path(blob.digest), MIB as u64 + 5);
+    let mut reader = store.blob(blob.digest).unwrap().reader();
+    let mut first = vec![0; MIB];
+    reader.read_exact(&mut first).unwrap();
+    assert_eq!(first, bytes[..MIB]);
+    let error = reader.read(&mut first).unwrap_err();
+    let error: &StoreError = error.get_ref().unwrap().downcast_ref().unwrap();
+    assert!(error.is_lost());
+    assert_eq!(
+        error.to_string(),
+        format!("blob {}: damaged on disk in chunk 1", blob.digest)
+    );
+}
+
+#[test]
+fn a_discarded_blob_is_missing_and_can_be_put_again() {
+    let (_folder, store) = store();
+    let blob = store.put(b"model").unwrap();
+    for _ in 0..2 {
+        store.discard(blob.digest).unwrap();
+        let error = store.blob(blob.digest).unwrap_err();
+        assert!(matches!(error, StoreError::Missing(_)));
+    }
+    assert_eq!(store.put(b"model").unwrap(), blob);
+    store.blob(blob.digest).unwrap().verify().unwrap();
 }

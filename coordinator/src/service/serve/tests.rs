@@ -96,9 +96,19 @@ fn words(count: usize) -> impl Iterator<Item = Message> {
     std::iter::repeat_n(Rejection { subject, reason }.into(), count)
 }
 
-async fn sees_an_overview(link: &Link) {
-    link.send(Watch { follow: false }).await.unwrap();
-    assert!(matches!(link.receive().await, Ok(Message::Overview(_))));
+/// What a peer says that knows the newest list of members.
+fn hello(now: Timestamp) -> Hello {
+    Hello {
+        software: Text::lossy("test"),
+        consortium: "headct".parse().unwrap(),
+        consortium_version: u64::MAX,
+        time: now,
+    }
+}
+
+async fn is_served(link: &Link, now: Timestamp) {
+    link.send(hello(now)).await.unwrap();
+    assert!(matches!(link.receive().await, Ok(Message::Welcome(_))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,10 +149,10 @@ async fn second_link_of_an_identity_supersedes_the_first_whatever_its_role_and_p
     let client = async {
         for connector in &connectors {
             let first = connector.connect().await.unwrap();
-            sees_an_overview(&first).await;
+            is_served(&first, scene.clock.now()).await;
             let second = connector.connect().await.unwrap();
             assert_eq!(first.ended().await, closed(CloseCode::Superseded, true));
-            sees_an_overview(&second).await;
+            is_served(&second, scene.clock.now()).await;
         }
     };
     beside(server, listener, client).await;
@@ -221,18 +231,13 @@ async fn one_overview_is_under_way_however_often_an_observer_asks() {
         membership: Arc::clone(&server.membership),
         clock: server.clock,
         overview: shown.subscribe(),
+        greeted: false,
     };
     let reading = tokio::spawn(reader.run());
     for _ in 0..30 {
         observer.send(Watch { follow: true }).await.unwrap();
     }
-    let hello = Hello {
-        software: Text::lossy("test"),
-        consortium: "headct".parse().unwrap(),
-        consortium_version: u64::MAX,
-        time: server.clock.now(),
-    };
-    observer.send(hello).await.unwrap();
+    observer.send(hello(server.clock.now())).await.unwrap();
     while !matches!(observer.receive().await.unwrap(), Message::Welcome(_)) {}
     assert_eq!(
         shown.receiver_count(),
@@ -253,4 +258,28 @@ async fn one_overview_is_under_way_however_often_an_observer_asks() {
     }
     observer.close(CloseCode::Done);
     reading.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_that_greets_again_and_again_is_connected_once_for_each_link() {
+    let scene = Scene::new();
+    let member = scene.admit("north", Role::Site);
+    let (mut server, mut listener) = scene.serve().await;
+    let connector = connector(&listener, &member, PathChoice::Quic);
+    let (site, hub) = tokio::join!(connector.connect(), listener.accept());
+    let site = site.unwrap();
+    server.accept(hub, 7);
+    for _ in 0..3 {
+        is_served(&site, scene.clock.now()).await;
+    }
+    site.close(CloseCode::Done);
+    let id = member.0.id().clone();
+    let Some(Told::Connected(connected)) = server.told.recv().await else {
+        panic!("connected first");
+    };
+    assert_eq!(connected, id);
+    let Some(Told::Disconnected(ended, 7)) = server.told.recv().await else {
+        panic!("nothing in between");
+    };
+    assert_eq!(ended, id);
 }

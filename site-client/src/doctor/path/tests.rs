@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
+use std::num::NonZeroU8;
 use std::sync::Arc;
 
 use certs::{Authority, Home, PrivateKey, Request};
 use protocol::message::Welcome;
-use protocol::{CloseCode, Role};
+use protocol::{CloseCode, Role, Spoken, Version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use transport::Listener;
@@ -29,27 +30,72 @@ fn unreached(why: &str) -> Unreached {
 
 #[test]
 fn blocked_path_is_fatal_only_if_the_other_is_blocked_too() {
-    let udp = unreachable("UDP", &unreached("no answer within 5 s"), 4433, true);
+    let error = unreached("no answer within 5 s");
+    let udp = unreachable("UDP", &error, 4433, true, Seen::Nobody);
     assert_eq!(udp.outcome, Outcome::Poor);
     assert!(udp.ask.unwrap().contains("outbound UDP to port 4433"));
-    let tcp = unreachable("TCP", &unreached("connection refused"), 4433, false);
+    let error = unreached("connection refused");
+    let tcp = unreachable("TCP", &error, 4433, false, Seen::Nobody);
     assert_eq!(tcp.outcome, Outcome::Bad);
     assert!(tcp.ask.unwrap().contains("outbound TCP to port 4433"));
 }
 
 #[test]
-fn coordinator_of_another_version_is_not_blamed_on_the_network() {
+fn a_refused_version_is_blamed_on_the_coordinator_only_where_its_certificate_was_seen() {
     let error = Unreached::there(ConnectError::Version);
-    let finding = unreachable("UDP", &error, 4433, false);
-    assert_eq!(finding.outcome, Outcome::Bad);
-    let ask = finding.ask.unwrap();
-    assert!(ask.contains("upgrade") && !ask.contains("IT"), "{ask}");
+    for (seen, blamed) in [
+        (Seen::Coordinator, true),
+        (Seen::Other, false),
+        (Seen::Nobody, false),
+    ] {
+        let finding = unreachable("UDP", &error, 4433, false, seen);
+        assert_eq!(finding.outcome, Outcome::Bad);
+        let ask = finding.ask.unwrap();
+        assert_eq!(ask.contains("upgrade"), blamed, "{ask}");
+    }
+}
+
+/// Knows two versions, and none that is spoken here.
+fn of_another_version() -> Config {
+    let number = NonZeroU8::new(Version::NEWEST.number() + 2).unwrap();
+    Config {
+        versions: Spoken::up_to(Version::new(number)),
+        ..Config::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn coordinator_of_another_version_is_seen_and_not_blamed_on_the_network() {
+    let hub = Hub::with(of_another_version()).await;
+    let coordinator = hub.address.to_string();
+    let findings = hub.examine(coordinator, None).await;
+    assert_eq!(findings["interception"].outcome, Outcome::Good);
+    for check in ["UDP", "TCP"] {
+        let Finding { outcome, ask, .. } = &findings[check];
+        assert_eq!(*outcome, Outcome::Bad);
+        let ask = ask.as_ref().unwrap();
+        assert!(ask.contains("upgrade") && !ask.contains("IT"), "{ask}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_that_knows_none_of_our_versions_is_not_called_an_old_coordinator() {
+    let (hub, stranger) = (Hub::start().await, Hub::with(of_another_version()).await);
+    let findings = hub.examine(stranger.address.to_string(), None).await;
+    assert_eq!(findings["interception"].outcome, Outcome::Bad);
+    for check in ["UDP", "TCP"] {
+        let Finding { detail, ask, .. } = &findings[check];
+        assert!(detail.contains("somebody else answers"), "{detail}");
+        let ask = ask.as_ref().unwrap();
+        assert!(!ask.contains("upgrade"), "{ask}");
+    }
 }
 
 #[test]
 fn proxy_that_opens_tls_is_named() {
-    let finding = interception("CN=Hospital Web Gateway", Err("not signed".to_owned()));
-    assert_eq!(finding.outcome, Outcome::Bad);
+    let why = Err("not signed".to_owned());
+    let (seen, finding) = interception("CN=Hospital Web Gateway", why);
+    assert_eq!((seen, finding.outcome), (Seen::Other, Outcome::Bad));
     assert!(finding.detail.contains("Hospital Web Gateway"));
     assert!(
         finding
@@ -110,6 +156,10 @@ struct Hub {
 
 impl Hub {
     async fn start() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    async fn with(config: Config) -> Self {
         let now = clock::now();
         let mut authority = Authority::found("headct".parse().unwrap(), now).unwrap();
         let mut enroll = |name: &str, role| {
@@ -122,7 +172,7 @@ impl Hub {
         let (hub, site) = (enroll("hub", Role::Coordinator), enroll("mgh", Role::Site));
         let trust = Trust::new(authority.root().clone(), authority.consortium().clone()).unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut listener = Listener::bind(any, Config::default(), hub, trust.clone())
+        let mut listener = Listener::bind(any, config, hub, trust.clone())
             .await
             .unwrap();
         let address = listener.local_addr();
@@ -148,12 +198,12 @@ impl Hub {
         }
     }
 
-    /// How each check went.
+    /// What each check found.
     async fn examine(
         self,
         coordinator: String,
         proxy: Option<String>,
-    ) -> BTreeMap<&'static str, Outcome> {
+    ) -> BTreeMap<&'static str, Finding> {
         let folder = tempfile::tempdir().unwrap();
         let subject = Subject {
             home: Home::new(folder.path()),
@@ -170,12 +220,12 @@ impl Hub {
             identity: Some(self.site),
             trust: Some(self.trust),
         };
-        let mut outcomes = BTreeMap::new();
+        let mut findings = BTreeMap::new();
         let mut tell = |finding: Finding| {
-            outcomes.insert(finding.check, finding.outcome);
+            findings.insert(finding.check, finding);
         };
         examine(&subject, known, &mut tell).await;
-        outcomes
+        findings
     }
 }
 
@@ -185,22 +235,22 @@ async fn where_only_the_proxy_resolves_the_name_the_way_is_examined_through_it()
     let proxy = proxy(hub.address).await;
     // No resolver is asked for it: a name has no empty part.
     let coordinator = "hub..example:4433".to_owned();
-    let outcomes = hub.examine(coordinator, Some(proxy)).await;
-    assert_eq!(outcomes["name"], Outcome::Poor);
-    assert_eq!(outcomes["UDP"], Outcome::Poor);
+    let findings = hub.examine(coordinator, Some(proxy)).await;
+    assert_eq!(findings["name"].outcome, Outcome::Poor);
+    assert_eq!(findings["UDP"].outcome, Outcome::Poor);
     for check in ["TCP", "interception", "clock", "its file"] {
-        assert_eq!(outcomes[check], Outcome::Good, "{check}");
+        assert_eq!(findings[check].outcome, Outcome::Good, "{check}");
     }
-    assert_ne!(outcomes["throughput"], Outcome::Skipped);
+    assert_ne!(findings["throughput"].outcome, Outcome::Skipped);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_examined_is_the_connection_that_the_coordinator_keeps() {
     let hub = Hub::start().await;
     let coordinator = hub.address.to_string();
-    let outcomes = hub.examine(coordinator, None).await;
+    let findings = hub.examine(coordinator, None).await;
     for check in ["name", "UDP", "TCP", "interception", "clock", "its file"] {
-        assert_eq!(outcomes[check], Outcome::Good, "{check}");
+        assert_eq!(findings[check].outcome, Outcome::Good, "{check}");
     }
-    assert_ne!(outcomes["throughput"], Outcome::Skipped);
+    assert_ne!(findings["throughput"].outcome, Outcome::Skipped);
 }

@@ -79,7 +79,14 @@ impl Site {
         let (Some(active), Some(link)) = (&mut self.active, self.link.clone()) else {
             return Ok(());
         };
-        let report = active.workplace.store.report(ready.blob)?;
+        let report = match active.workplace.store.report(ready.blob) {
+            Err(error) if error.is_file_lost() => {
+                tracing::warn!(%error, "evaluation lost: it is made again");
+                active.session.handle(Event::Lost(ready.blob));
+                return Ok(());
+            }
+            report => report?,
+        };
         let report = self.approval.suppress(report);
         let message = Message::from(metrics(task, &report));
         let (digest, bytes) = frame(&message, link.version())?;

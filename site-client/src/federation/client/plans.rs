@@ -1,7 +1,6 @@
 //! Plans: what a site looks at before it takes part.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use protocol::bounded::Text;
@@ -141,10 +140,8 @@ impl Site {
     }
 
     /// Stops what is running; its session lies in the run's store.
-    fn leave(&mut self) {
-        if let Some(active) = self.active.take() {
-            active.cancel.store(true, Ordering::Relaxed);
-        }
+    pub(super) fn leave(&mut self) {
+        self.active = None;
     }
 
     pub(super) fn runs(&self) -> PathBuf {

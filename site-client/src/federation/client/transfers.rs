@@ -71,6 +71,10 @@ impl Site {
                 self.handle(Event::Refused(digest, reason.to_string()))
                     .await
             }
+            Err(TransferError::Store(error)) if error.is_lost() => {
+                tracing::warn!(%error, "update lost: it is made again");
+                self.handle(Event::Lost(digest)).await
+            }
             Err(error) => {
                 tracing::warn!(%error, "update not delivered");
                 self.try_again_later(serial, digest);

@@ -229,3 +229,43 @@ fn a_transfer_that_failed_is_tried_again_while_it_is_still_wanted() {
     session.handle(Event::TryAgain(ready().blob));
     assert_eq!(drain(&mut session), []);
 }
+
+#[test]
+fn a_model_that_is_lost_is_fetched_again_before_the_work_goes_on() {
+    let mut session = running();
+    session.handle(Event::Lost(ready().blob));
+    assert_eq!(drain(&mut session), [], "nothing that is needed");
+    session.handle(Event::Lost(task(1).model));
+    let begun = Action::Persist(State {
+        current: Some((task(1), Working::Fetching)),
+    });
+    let again = [Action::Cancel, begun, Action::Fetch(task(1).model)];
+    assert_eq!(drain(&mut session), again);
+    session.handle(Event::Fetched(task(1).model));
+    assert_eq!(drain(&mut session).last(), Some(&Action::Start(task(1))));
+}
+
+#[test]
+fn a_result_that_is_lost_is_made_again_unless_another_task_is_waiting() {
+    for next in [None, Some(task(2))] {
+        let mut session = running();
+        session.handle(Event::Done(task(1), ready()));
+        if let Some(next) = &next {
+            session.handle(Event::Asked(next.clone()));
+        }
+        drain(&mut session);
+        session.handle(Event::Lost(ready().blob));
+        let task = next.unwrap_or_else(|| task(1));
+        let state = State {
+            current: Some((task.clone(), Working::Fetching)),
+        };
+        let actions = [Action::Persist(state), Action::Fetch(task.model)];
+        assert_eq!(drain(&mut session), actions);
+    }
+    let mut session = running();
+    session.handle(Event::Done(task(1), ready()));
+    session.handle(Event::Received(ready().blob));
+    drain(&mut session);
+    session.handle(Event::Lost(ready().blob));
+    assert_eq!(drain(&mut session), [], "it is at the coordinator");
+}

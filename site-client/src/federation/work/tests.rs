@@ -88,7 +88,7 @@ impl Site {
         }
     }
 
-    fn work(&self, task: &Task) -> Result<Ready, TrainError> {
+    fn work(&self, task: &Task) -> Result<Ready, WorkError> {
         let canceled = AtomicBool::new(false);
         self.workplace.work(task, &canceled, |_, _, _| {})
     }
@@ -145,4 +145,28 @@ fn a_round_after_one_that_counted_fails_without_what_was_kept_and_says_so_withou
                     the site's log says what to do";
     assert_eq!(told(&|file| fs::write(file, b"").unwrap()), expected);
     assert_eq!(told(&|file| fs::remove_file(file).unwrap()), expected);
+}
+
+#[test]
+fn a_damaged_or_missing_model_is_neither_trained_from_nor_scored_and_makes_room_for_the_next() {
+    let site = Site::new("dino = { teacher = \"local\" }");
+    for work in [Work::Train, Work::Evaluate] {
+        for damage in [&[1_u8; 8][..], &[0; 7], &[]] {
+            let task = site.task(work, 1, &[0.0, 0.0]);
+            let file = site.workplace.blobs.path(task.model);
+            if damage.is_empty() {
+                fs::remove_file(&file).unwrap();
+            } else {
+                fs::write(&file, damage).unwrap();
+            }
+            let error = site.work(&task).unwrap_err();
+            assert!(
+                matches!(error, WorkError::ModelLost(model) if model == task.model),
+                "{error}"
+            );
+            assert!(!site.workplace.blobs.contains(task.model));
+        }
+    }
+    assert!(site.scored.lock().unwrap().is_empty());
+    site.work(&site.task(Work::Train, 1, &[0.0, 0.0])).unwrap();
 }

@@ -257,7 +257,7 @@ impl CohortFiles {
 }
 
 /// An error if more than 1 % of `total` scans are among `unreadable`.
-pub(super) fn refuse_many(
+pub(in crate::train) fn refuse_many(
     unreadable: impl ExactSizeIterator<Item = String>,
     total: usize,
 ) -> Result<(), TrainError> {

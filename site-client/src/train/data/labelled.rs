@@ -5,8 +5,7 @@ use std::sync::Arc;
 use core_model::phantom::{Disease, Sex};
 use rayon::prelude::*;
 
-use super::cohort::refuse_many;
-use super::{Classes, Phantoms, Reading, Source, Subset, phantom_tasks, stream};
+use super::{Classes, Phantoms, Reading, Source, Subset, phantom_tasks, refuse_many, stream};
 use crate::evaluate::{Part, Prediction};
 use crate::train::TrainError;
 

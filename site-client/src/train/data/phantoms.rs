@@ -102,6 +102,24 @@ impl Source for Phantoms {
         format!("{}-{number}", self.patient_id(patient))
     }
 
+    fn origin(&self) -> Option<String> {
+        let (profile, seed) = (self.site.profile(), self.seed);
+        let prevalences = profile
+            .population
+            .disease
+            .values()
+            .map(|entry| entry.prevalence);
+        let least = prevalences.fold(1.0, f64::min);
+        // Whatever else a profile says.
+        let text = serde_json::to_vec(profile).expect("a profile of plain fields");
+        let digest = blake3::hash(&text).to_hex();
+        Some(format!(
+            "phantoms of {} with seed {seed}, least prevalence {least}, profile {}",
+            profile.name,
+            &digest[..8]
+        ))
+    }
+
     fn load(&self, scan: usize, _: Reading) -> Result<Arc<Windowed>, String> {
         let PhantomScan {
             patient, number, ..
@@ -171,5 +189,22 @@ mod tests {
                 .iter()
                 .all(|value| (0.0..=1.0).contains(&value.to_f32()))
         );
+    }
+
+    #[test]
+    fn phantoms_of_another_seed_or_another_prevalence_have_another_origin() {
+        let origin = |seed, floor| {
+            let profile = Site::builtin("langone").unwrap().profile().clone();
+            let site = Site::new(profile.with_prevalence_floor(floor)).unwrap();
+            Phantoms::new(site, seed, 3, 8, 1).origin().unwrap()
+        };
+        let first = origin(7, 0.2);
+        assert!(
+            first.contains("langone with seed 7, least prevalence 0.2,"),
+            "{first}"
+        );
+        assert_eq!(first, origin(7, 0.2));
+        assert_ne!(first, origin(8, 0.2));
+        assert_ne!(first, origin(7, 0.25));
     }
 }

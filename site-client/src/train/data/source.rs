@@ -78,6 +78,11 @@ pub trait Source: Debug + Send + Sync {
     /// Pseudonymous id of a scan, for messages about it.
     fn id(&self, scan: usize) -> String;
 
+    /// What fixes the scans beside their ids, in words; nothing where the ids say it all.
+    fn origin(&self) -> Option<String> {
+        None
+    }
+
     /// Reads a scan for a purpose.
     ///
     /// # Errors
@@ -114,6 +119,10 @@ impl Source for Memory {
 
     fn id(&self, scan: usize) -> String {
         self.source.id(scan)
+    }
+
+    fn origin(&self) -> Option<String> {
+        self.source.origin()
     }
 
     fn load(&self, scan: usize, reading: Reading) -> Result<Arc<Windowed>, String> {
@@ -158,6 +167,10 @@ impl Source for Subset {
 
     fn id(&self, scan: usize) -> String {
         self.source.id(self.scans[scan])
+    }
+
+    fn origin(&self) -> Option<String> {
+        self.source.origin()
     }
 
     fn load(&self, scan: usize, reading: Reading) -> Result<Arc<Windowed>, String> {

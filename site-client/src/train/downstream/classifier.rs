@@ -119,13 +119,15 @@ impl Classifier {
         self.note.protocol
     }
 
-    /// Predictions for labelled scans of a set.
+    /// Predictions for labelled scans of a set, of its tasks that the set has labels of. A scan that
+    /// cannot be read is named in the log and has none.
     ///
     /// # Errors
     ///
-    /// A task without a label column, a scan that cannot be read.
+    /// More than 1 % of the labelled scans unreadable.
     pub fn predict(&self, set: &Labelled, scans: &[usize]) -> Result<Vec<Prediction>, TrainError> {
-        let set = set.of_tasks(self.tasks())?;
-        Ok(set.predictions(scans, &self.learner.scores(&set, scans)?))
+        let (set, _) = set.over_tasks(self.tasks());
+        let (scans, scores) = self.learner.readable_scores(&set, scans)?;
+        Ok(set.predictions(&scans, &scores))
     }
 }

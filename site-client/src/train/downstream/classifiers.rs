@@ -12,7 +12,8 @@ pub enum Rule {
         /// Neighbors that vote.
         k: usize,
     },
-    /// Squared Euclidean distance to the class means.
+    /// Squared Euclidean distance to the class means. Scores rank scans as the published softmax
+    /// does, which at hundreds of features is 0 or 1 in every double.
     Prototypical,
     /// The same after subtracting the mean of the training features and scaling to unit length.
     SimpleShot,
@@ -66,7 +67,8 @@ pub(crate) fn scores(
         }
         Rule::Prototypical => {
             let row = |row: &usize| widen(features.row(*row));
-            nearest_mean(row, negative, positive, queries)
+            let places = nearest_mean(row, negative, positive, queries);
+            places.into_iter().map(Place::squashed).collect()
         }
         Rule::SimpleShot => {
             let all = negative
@@ -83,7 +85,8 @@ pub(crate) fn scores(
                         .collect(),
                 )
             };
-            nearest_mean(row, negative, positive, queries)
+            let places = nearest_mean(row, negative, positive, queries);
+            places.into_iter().map(Place::softmax).collect()
         }
     }
 }
@@ -108,23 +111,49 @@ fn vote(query: &[f64], train: &[(Vec<f64>, bool)], k: usize) -> f64 {
         / total
 }
 
+/// Where a scan lies between the means of two classes, in squared distances.
+#[derive(Clone, Copy)]
+struct Place {
+    /// How much closer to the positive mean than to the negative one.
+    closer: f64,
+    /// Between the two means.
+    apart: f64,
+}
+
+impl Place {
+    /// Softmax over the negated distances: features of unit length are never far apart.
+    fn softmax(self) -> f64 {
+        1.0 / (1.0 + (-self.closer).exp())
+    }
+
+    /// A strictly increasing function of `closer`, with 1/2 where the softmax has it. In units of the
+    /// distance between the means, so that it distinguishes scans at any number of features.
+    fn squashed(self) -> f64 {
+        let unit = self.apart.max(f64::MIN_POSITIVE);
+        0.5 + 0.5 * self.closer / (unit + self.closer.abs())
+    }
+}
+
 fn nearest_mean(
     row: impl Fn(&usize) -> Vec<f64>,
     negative: &[usize],
     positive: &[usize],
     queries: &[usize],
-) -> Vec<f64> {
+) -> Vec<Place> {
     let dim = row(&negative[0]).len();
     let (negative, positive) = (
         mean(negative.iter().map(&row), dim),
         mean(positive.iter().map(&row), dim),
     );
-    let score = |query: &usize| {
+    let apart = distance(&negative, &positive);
+    let place = |query: &usize| {
         let query = row(query);
-        // Softmax over the negated squared distances.
-        1.0 / (1.0 + (distance(&query, &positive) - distance(&query, &negative)).exp())
+        Place {
+            closer: distance(&query, &negative) - distance(&query, &positive),
+            apart,
+        }
     };
-    queries.iter().map(score).collect()
+    queries.iter().map(place).collect()
 }
 
 fn widen(row: &[f32]) -> Vec<f64> {
@@ -158,6 +187,7 @@ fn distance(a: &[f64], b: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::data::stream;
 
     const RULES: [Rule; 3] = [
         Rule::NearestNeighbors { k: 1 },
@@ -179,14 +209,65 @@ mod tests {
     }
 
     #[test]
-    fn a_prototypical_score_is_the_softmax_of_squared_distances() {
+    fn a_simple_shot_score_is_the_softmax_of_squared_distances() {
         let features = Features {
             values: &[0.0, 2.0, 0.5],
             dim: 1,
         };
-        let score = scores(Rule::Prototypical, features, &[0], &[1], &[2])[0];
-        let expected = (-2.25f64).exp() / ((-2.25f64).exp() + (-0.25f64).exp());
+        // Centered on the mean of the two, all have length one: −1, 1 and −1.
+        let score = scores(Rule::SimpleShot, features, &[0], &[1], &[2])[0];
+        let expected = (-4.0f64).exp() / ((-4.0f64).exp() + 1.0);
         assert!((score - expected).abs() < 1e-12);
+    }
+
+    #[test]
+    fn prototypical_scores_keep_the_ranks_of_the_softmax_and_differ_at_768_features() {
+        const DIM: usize = 768;
+        const QUERIES: usize = 60;
+        let noise = |row: usize, column: usize| {
+            let draw = stream(3, "feature", &[row as u64, column as u64]);
+            draw as f32 / u64::MAX as f32
+        };
+        // Means 768 apart; scans from well before the one to well beyond the other, in an order that
+        // the noise across does not change.
+        let mut values = vec![0.0; DIM];
+        values.extend([1.0; DIM]);
+        for query in 0..QUERIES {
+            let along = -0.5 + 2.0 * query as f32 / QUERIES as f32;
+            let across = |column: usize| noise(query, column / 2) * [1.0, -1.0][column % 2];
+            values.extend((0..DIM).map(|column| along + across(column)));
+        }
+        let features = Features {
+            values: &values,
+            dim: DIM,
+        };
+        let queries: Vec<usize> = (2..2 + QUERIES).collect();
+        let scores = scores(Rule::Prototypical, features, &[0], &[1], &queries);
+        assert!(scores.iter().all(|score| (0.0..1.0).contains(score)));
+        assert!(
+            scores.windows(2).all(|pair| pair[0] < pair[1]),
+            "{scores:?}"
+        );
+        // The softmax decides for the closer mean.
+        let closer = |query: usize| query * 2 > QUERIES;
+        for (query, score) in scores.iter().enumerate() {
+            assert!(
+                query * 2 == QUERIES || closer(query) == (*score > 0.5),
+                "{query}"
+            );
+        }
+    }
+
+    #[test]
+    fn means_that_coincide_decide_nothing() {
+        let features = Features {
+            values: &[1.0, 1.0, 4.0],
+            dim: 1,
+        };
+        assert_eq!(
+            scores(Rule::Prototypical, features, &[0], &[1], &[2]),
+            [0.5]
+        );
     }
 
     #[test]

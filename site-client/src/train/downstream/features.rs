@@ -11,6 +11,7 @@ use core_model::vit::Vit;
 
 use super::finetuning::load_backbone;
 use super::loss::{tensor, to_host};
+use super::room::{Shape, available_bytes};
 use crate::train::data::{Labelled, Loader, Reading};
 use crate::train::plan::require_vit;
 use crate::train::{Plan, TrainError};
@@ -29,11 +30,13 @@ pub struct FeatureTable {
 }
 
 impl FeatureTable {
-    /// Computes the features that a probe of `kind` reads.
+    /// Computes the features that a probe of `kind` reads: single precision in memory, 4 bytes × width
+    /// for each token.
     ///
     /// # Errors
     ///
-    /// Weights of another architecture, a scan that cannot be read.
+    /// Weights of another architecture, a scan that cannot be read, more features than the memory
+    /// that is available holds.
     pub fn compute(
         plan: &Plan,
         backbone: Option<&StateDict>,
@@ -51,6 +54,10 @@ impl FeatureTable {
             ProbeKind::Attentive => plan.vit().prefix() + plan.vit().patches(),
             ProbeKind::Linear => 1,
         };
+        if let Some(available) = available_bytes() {
+            let scans = scans.len();
+            Shape { scans, tokens, dim }.require_room(available)?;
+        }
         let chunks: Vec<Vec<usize>> = scans
             .chunks(config.finetune.batch)
             .map(<[usize]>::to_vec)

@@ -1,5 +1,6 @@
 //! Fine-tuning as an object that trains on the scans it is given.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use burn::tensor::Device;
@@ -12,7 +13,7 @@ use core_model::state::{self, NamedTensor, StateDict};
 use super::learner::Learner;
 use super::loss::{loss, scores, targets, tensor};
 use super::network::Network;
-use crate::train::data::{Labelled, Loader, Reading, stream};
+use crate::train::data::{Labelled, Loader, Reading, refuse_many, stream};
 use crate::train::optimizer::{NotFinite, Optimizer, global};
 use crate::train::pretrain::light;
 use crate::train::{FinetuneConfig, Plan, TrainError};
@@ -30,6 +31,8 @@ pub struct Finetuning {
     optimizers: [Optimizer; 2],
     step: u64,
     total: u64,
+    /// Scans that training left out.
+    unreadable: BTreeSet<usize>,
 }
 
 /// Where a classifier's backbone starts.
@@ -78,6 +81,7 @@ impl Finetuning {
             optimizers,
             step: 0,
             total,
+            unreadable: BTreeSet::new(),
         })
     }
 
@@ -187,7 +191,8 @@ impl Finetuning {
         tensor(batch.values.clone(), shape, &self.device)
     }
 
-    /// Batches of `scans` in order, augmented by `augmentation` with draws named by `place`.
+    /// Batches of `scans` in order, augmented by `augmentation` with draws named by `place`; a scan
+    /// that cannot be read is in none.
     fn batches(
         &self,
         set: &Labelled,
@@ -195,25 +200,52 @@ impl Finetuning {
         reading: Reading,
         augmentation: Augmentation,
         place: u64,
-    ) -> Loader<Result<Batch, TrainError>> {
+    ) -> Loader<Batch> {
         let data = &self.plan.config().data;
         let (seed, size) = (self.plan.config().seed, self.plan.config().finetune.batch);
         let chunks: Vec<Vec<usize>> = scans.chunks(size).map(<[usize]>::to_vec).collect();
         let (source, end) = (Arc::clone(set.source()), chunks.len() as u64);
         Loader::start(data.workers, data.queue, 0, end, move |number| {
-            let mut batch = Batch {
-                scans: chunks[number as usize].clone(),
-                values: Vec::new(),
-            };
-            for (slot, scan) in batch.scans.iter().enumerate() {
-                let volume = source.load(*scan, reading).map_err(|reason| {
-                    TrainError::data(format!("scan {}: {reason}", source.id(*scan)))
-                })?;
-                let draw = stream(seed, "fine-tuning", &[place, number, slot as u64]);
-                volume.augmented(&augmentation, draw, &mut batch.values);
+            let mut batch = Batch::default();
+            for (slot, scan) in chunks[number as usize].iter().enumerate() {
+                match source.load(*scan, reading) {
+                    Ok(volume) => {
+                        let draw = stream(seed, "fine-tuning", &[place, number, slot as u64]);
+                        volume.augmented(&augmentation, draw, &mut batch.values);
+                        batch.scans.push(*scan);
+                    }
+                    Err(reason) => batch.unreadable.push((*scan, reason)),
+                }
             }
-            Ok(batch)
+            batch
         })
+    }
+
+    /// Scores of those of `scans` that can be read, and which they are; `unreadable` hears of each
+    /// other and says whether to go on.
+    fn scored(
+        &self,
+        set: &Labelled,
+        scans: &[usize],
+        mut unreadable: impl FnMut(&[(usize, String)]) -> Result<(), TrainError>,
+    ) -> Result<(Vec<usize>, Vec<f64>), TrainError> {
+        let mut loader = self.batches(set, scans, Reading::Evaluation, Augmentation::none(), 0);
+        let mut read = Vec::with_capacity(scans.len());
+        let mut all = Vec::with_capacity(scans.len() * set.tasks().len());
+        let network = self.network.valid();
+        let device = self.device.clone().inner();
+        while let Some(batch) = loader.next() {
+            unreadable(&batch.unreadable)?;
+            if batch.scans.is_empty() {
+                continue;
+            }
+            let (channels, size) = (self.plan.vit().channels, self.plan.vit().image);
+            let shape = [batch.scans.len(), channels, size, size, size];
+            let volumes = tensor(batch.values, shape, &device);
+            all.extend(scores(network.forward(volumes)));
+            read.extend(batch.scans);
+        }
+        Ok((read, all))
     }
 }
 
@@ -223,7 +255,7 @@ impl Learner for Finetuning {
         let mut loader = self.batches(set, scans, Reading::Training, augmentation, epoch);
         let (mut sum, mut steps) = (0.0, 0.0);
         while let Some(batch) = loader.next() {
-            let batch = batch?;
+            leave_out(&mut self.unreadable, &batch.unreadable, set)?;
             // Batch norm needs two scans.
             if batch.scans.len() > 1 {
                 sum += self.learn(set, batch)?;
@@ -234,21 +266,29 @@ impl Learner for Finetuning {
     }
 
     fn scores(&self, set: &Labelled, scans: &[usize]) -> Result<Vec<f64>, TrainError> {
-        let mut loader = self.batches(set, scans, Reading::Evaluation, Augmentation::none(), 0);
-        let mut all = Vec::with_capacity(scans.len() * set.tasks().len());
-        let network = self.network.valid();
-        let device = self.device.clone().inner();
-        while let Some(batch) = loader.next() {
-            let batch = batch?;
-            let (channels, size) = (self.plan.vit().channels, self.plan.vit().image);
-            let shape = [batch.scans.len(), channels, size, size, size];
-            all.extend(scores(network.forward(tensor(
-                batch.values,
-                shape,
-                &device,
-            ))));
-        }
-        Ok(all)
+        let refuse = |unreadable: &[(usize, String)]| match unreadable.first() {
+            Some((scan, reason)) => {
+                let id = set.source().id(*scan);
+                Err(TrainError::data(format!("scan {id}: {reason}")))
+            }
+            None => Ok(()),
+        };
+        Ok(self.scored(set, scans, refuse)?.1)
+    }
+
+    fn readable_scores(
+        &self,
+        set: &Labelled,
+        scans: &[usize],
+    ) -> Result<(Vec<usize>, Vec<f64>), TrainError> {
+        let mut left_out = BTreeSet::new();
+        self.scored(set, scans, |unreadable| {
+            leave_out(&mut left_out, unreadable, set)
+        })
+    }
+
+    fn left_out(&self) -> usize {
+        self.unreadable.len()
     }
 
     fn parameters(&self) -> StateDict {
@@ -287,10 +327,31 @@ impl Learner for Finetuning {
 }
 
 /// One batch on the host.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Batch {
     scans: Vec<usize>,
     values: Vec<f32>,
+    /// Scans that should be in it, and why they are not.
+    unreadable: Vec<(usize, String)>,
+}
+
+/// Names and counts scans; more than 1 % of the labelled ones is an error.
+fn leave_out(
+    all: &mut BTreeSet<usize>,
+    unreadable: &[(usize, String)],
+    set: &Labelled,
+) -> Result<(), TrainError> {
+    for (scan, reason) in unreadable {
+        if all.insert(*scan) {
+            let id = set.source().id(*scan);
+            tracing::warn!(scan = id, reason, "a scan cannot be read: left out");
+        }
+    }
+    if unreadable.is_empty() {
+        return Ok(());
+    }
+    let ids = all.iter().map(|scan| set.source().id(*scan));
+    refuse_many(ids, set.labelled().len())
 }
 
 /// Whether a left–right flip changes a task's label.

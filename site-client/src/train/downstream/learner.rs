@@ -12,11 +12,12 @@ use crate::train::data::{Classes, Labelled, stream};
 
 /// Something that learns the tasks of a labelled set.
 pub trait Learner {
-    /// Trains once through `scans`, in batches of the configured size; returns the mean loss.
+    /// Trains once through `scans`, in batches of the configured size; returns the mean loss. A scan
+    /// that cannot be read is named in the log and left out.
     ///
     /// # Errors
     ///
-    /// A loss that is no number, a scan that cannot be read.
+    /// A loss that is no number, more than 1 % of the labelled scans unreadable.
     fn train(&mut self, set: &Labelled, scans: &[usize], epoch: u64) -> Result<f64, TrainError>;
 
     /// Scores of `scans`, scans × tasks, row by row: the probability of the disease. A scan's score
@@ -26,6 +27,25 @@ pub trait Learner {
     ///
     /// A scan that cannot be read.
     fn scores(&self, set: &Labelled, scans: &[usize]) -> Result<Vec<f64>, TrainError>;
+
+    /// Scores of those of `scans` that can be read, and which they are; the others are named in the
+    /// log.
+    ///
+    /// # Errors
+    ///
+    /// More than 1 % of the labelled scans unreadable.
+    fn readable_scores(
+        &self,
+        set: &Labelled,
+        scans: &[usize],
+    ) -> Result<(Vec<usize>, Vec<f64>), TrainError> {
+        Ok((scans.to_vec(), self.scores(set, scans)?))
+    }
+
+    /// Scans that training has left out so far.
+    fn left_out(&self) -> usize {
+        0
+    }
 
     /// Everything that learns, by name.
     fn parameters(&self) -> StateDict;
@@ -62,6 +82,8 @@ pub struct Fit {
     pub validation_auc: f64,
     /// Macro AUC on the validation part after each epoch.
     pub curve: Vec<f64>,
+    /// Scans of the training and validation part that could not be read and were left out.
+    pub left_out: usize,
 }
 
 impl Draw {
@@ -136,10 +158,13 @@ pub fn fit(
     let validation = set.part(Part::Validation);
     let mut best: Option<(Fit, StateDict)> = None;
     let mut curve = Vec::with_capacity(epochs);
+    let mut unscored = 0;
     for epoch in 1..=epochs {
         let scans = draw.epoch(seed, epoch as u64);
         let loss = learner.train(set, &scans, epoch as u64)?;
-        let auc = macro_auc(set, &validation, &learner.scores(set, &validation)?);
+        let (read, scores) = learner.readable_scores(set, &validation)?;
+        let auc = macro_auc(set, &read, &scores);
+        unscored = unscored.max(validation.len() - read.len());
         observe(epoch, loss, auc);
         curve.push(auc);
         if best
@@ -150,6 +175,7 @@ pub fn fit(
                 best_epoch: epoch,
                 validation_auc: auc,
                 curve: Vec::new(),
+                left_out: 0,
             };
             best = Some((fit, learner.parameters()));
         }
@@ -157,7 +183,11 @@ pub fn fit(
     let (fit, parameters) =
         best.ok_or_else(|| TrainError::config("finetune.epochs: must be positive, found 0"))?;
     learner.load(&parameters)?;
-    Ok(Fit { curve, ..fit })
+    Ok(Fit {
+        curve,
+        left_out: learner.left_out() + unscored,
+        ..fit
+    })
 }
 
 /// Mean over tasks of the area under the ROC curve; a task with one class is left out.

@@ -110,8 +110,8 @@ impl<'a> Trial<'a> {
     ///
     /// # Errors
     ///
-    /// A part without both classes, a scan that cannot be read, weights of another architecture, a
-    /// loss or a gradient that is no number.
+    /// A part without both classes, more than 1 % of the labelled scans unreadable (for a probe: any),
+    /// weights of another architecture, a loss or a gradient that is no number.
     pub fn run(
         &self,
         set: &Labelled,
@@ -188,8 +188,8 @@ impl Ready<'_> {
     ///
     /// # Errors
     ///
-    /// A validation part without both classes, a scan that cannot be read, weights of another
-    /// architecture, a loss or a gradient that is no number.
+    /// A validation part without both classes, more than 1 % of the labelled scans unreadable, weights
+    /// of another architecture, a loss or a gradient that is no number.
     pub fn fit(
         &self,
         set: &Labelled,
@@ -229,11 +229,12 @@ impl Ready<'_> {
 }
 
 impl Fitted {
-    /// Scores the test part of the site, then of each external site.
+    /// Scores the test part of the site, then of each external site; a scan that cannot be read is
+    /// named in the log and has no score.
     ///
     /// # Errors
     ///
-    /// A scan that cannot be read.
+    /// More than 1 % of a site's labelled scans unreadable.
     pub fn test(
         &self,
         set: &Labelled,
@@ -242,10 +243,13 @@ impl Fitted {
         let mut predictions = Vec::new();
         for (place, test) in std::iter::once(set).chain(external).enumerate() {
             let scans = test.part(Part::Test);
-            let scores = match (&self.learned, place) {
-                (Learned::Heads(heads, _), 0) => heads.scores(test, &scans)?,
-                (Learned::Heads(heads, tables), _) => heads.scores_on(&tables[place - 1], &scans),
-                (Learned::Whole(whole), _) => whole.scores(test, &scans)?,
+            let (scans, scores) = match (&self.learned, place) {
+                (Learned::Heads(heads, _), 0) => heads.readable_scores(test, &scans)?,
+                (Learned::Heads(heads, tables), _) => {
+                    let scores = heads.scores_on(&tables[place - 1], &scans);
+                    (scans, scores)
+                }
+                (Learned::Whole(whole), _) => whole.readable_scores(test, &scans)?,
             };
             predictions.extend(test.predictions(&scans, &scores));
         }

@@ -34,6 +34,9 @@ pub struct TrialNote<'a> {
     /// Its macro AUC on the validation part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_auc: Option<f64>,
+    /// Scans of the training and validation part that could not be read and were left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<usize>,
     /// Why there is no model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
@@ -87,6 +90,7 @@ impl TrialNote<'_> {
             protocol,
             best_epoch: Some(fit.best_epoch),
             validation_auc: Some(fit.validation_auc),
+            left_out: (fit.left_out > 0).then_some(fit.left_out),
             ..TrialNote::default()
         }
     }

@@ -13,6 +13,7 @@ use crate::train::data::{Labelled, LabelledScan, Reading, Source, Windowed, stre
 use crate::train::{Config, Plan, Preset, TrainError};
 
 mod trials;
+mod unreadable;
 
 /// Noise, with a bright corner in the scans that are positive.
 #[derive(Debug)]

@@ -1,22 +1,25 @@
 //! A pre-training run of one site: data, checkpoints, progress, the collapse watch.
 
+mod kept;
+
 use std::collections::BTreeMap;
-use std::fs;
+use std::error::Error;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, iter};
 
 use burn::tensor::Device;
-use core_model::state::{NamedTensor, StateDict};
-use serde::{Deserialize, Serialize};
+use core_model::state::StateDict;
 
 use super::backbone::BACKBONE;
 use super::{Feed, Objective, Pretraining, Skipped, StepReport, Stretch};
 use crate::evaluate::Part;
 use crate::train::data::{Labelled, Source, Subset, in_fraction};
-use crate::train::record::{Checkpoint, Progress, Stop, Verdict, Vitals, insert_part};
-use crate::train::{Config, Plan, TrainError};
-use crate::weights::{self, HEADS};
+use crate::train::record::{Alarm, Checkpoint, Progress, Stop, Vitals};
+use crate::train::{Plan, TrainError};
+use crate::weights::{self, HEADS, WeightsError};
+use kept::State;
 
 /// A run in a folder of its own.
 ///
@@ -47,25 +50,8 @@ pub struct Outcome {
     pub stretch: Stretch,
     /// Scans that could not be read.
     pub skipped: Skipped,
-}
-
-/// The part of a checkpoint that is no tensor. Random streams and the loader's position are
-/// functions of the seed and the step.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct State {
-    kind: Kind,
-    objective: Objective,
-    config: Config,
-    scans: usize,
-    step: u64,
-    skipped: Skipped,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Pretraining,
+    /// Step of the checkpoint in the folder; none where none could be written.
+    pub saved: Option<u64>,
 }
 
 /// The scans that pre-training sees: the training part, of the first `fraction` of its patients.
@@ -108,13 +94,13 @@ impl PretrainRun {
         }
         fs::create_dir_all(&self.dir).map_err(|error| TrainError::io(&self.dir, error))?;
         let config = self.plan.config();
-        let scans = source.len();
-        let mut training = Pretraining::new(&self.plan, self.objective, scans, device)?;
+        let mut training = Pretraining::new(&self.plan, self.objective, source.len(), device)?;
         training.spread_over(peers)?;
+        let mut state = State::new(self.objective, config, &*source);
         let mut skipped = Skipped::default();
         let checkpoint = self.dir.join(CHECKPOINT);
         if self.resume {
-            skipped = self.restore(&mut training, &checkpoint, scans)?;
+            skipped = state.restore(&mut training, &checkpoint)?;
         } else if checkpoint.exists() {
             let reason = "belongs to an earlier run; resume it or choose another folder".into();
             return Err(TrainError::Checkpoint {
@@ -141,11 +127,15 @@ impl PretrainRun {
                 progress.step(report.step, &figures(report, vitals));
                 // There is nothing left to stop after the last step.
                 let stop = self.stop.requested() && report.step < total;
-                if report.step.is_multiple_of(config.pretrain.checkpoint_every) || stop {
-                    let state = self.state(scans, report.step, skipped);
-                    if save(training, &state, &checkpoint) {
-                        saved = Some(report.step);
-                    }
+                let due = report.step.is_multiple_of(config.pretrain.checkpoint_every) || stop;
+                if due
+                    && save(
+                        &state.checkpoint(training, skipped),
+                        report.step,
+                        &checkpoint,
+                    )
+                {
+                    saved = Some(report.step);
                 }
                 if stop {
                     ControlFlow::Break(())
@@ -173,97 +163,46 @@ impl PretrainRun {
         progress.finish();
         let step = training.steps_done();
         if !stretch.stopped {
-            let state = self.state(scans, step, &skipped);
-            checkpoint_of(&training, &state)
-                .save(&checkpoint)
-                .map_err(|error| TrainError::io(&checkpoint, error))?;
-            save_weights(&self.plan, &training.backbone(), &self.dir.join(BACKBONE))?;
+            self.end(&state.checkpoint(&training, &skipped), &training.backbone())?;
+            saved = Some(step);
         }
         Ok(Outcome {
             step,
             total,
             stretch,
             skipped,
+            saved,
         })
     }
 
-    fn state(&self, scans: usize, step: u64, skipped: &Skipped) -> State {
-        State {
-            kind: Kind::Pretraining,
-            objective: self.objective,
-            config: self.plan.config().clone(),
-            scans,
-            step,
-            skipped: skipped.clone(),
+    /// Writes what a run ends with. A file that cannot be written keeps no other from it: where the
+    /// disk is too full for a checkpoint, the weights alone may fit.
+    fn end(&self, checkpoint: &Checkpoint, backbone: &StateDict) -> Result<(), TrainError> {
+        let paths = [CHECKPOINT, BACKBONE].map(|name| self.dir.join(name));
+        let faults = [
+            checkpoint
+                .save(&paths[0])
+                .map_err(|error| format!("{}: {error}", paths[0].display())),
+            save_weights(&self.plan, backbone, &paths[1]).map_err(|error| causes(&error)),
+        ];
+        let (mut failed, mut written) = (Vec::new(), Vec::new());
+        for (path, fault) in paths.into_iter().zip(faults) {
+            match fault {
+                Ok(()) => written.push(path),
+                Err(fault) => failed.push(fault),
+            }
         }
-    }
-
-    fn restore(
-        &self,
-        training: &mut Pretraining,
-        path: &Path,
-        scans: usize,
-    ) -> Result<Skipped, TrainError> {
-        let checkpoint = Checkpoint::load(path)?;
-        let state: State = checkpoint.state(path)?;
-        let differs = |what: &str, expected: String, found: String| TrainError::Checkpoint {
-            path: path.to_owned(),
-            reason: format!("{what}: expected {expected}, found {found}"),
-        };
-        if state.objective != self.objective {
-            let (expected, found) = (self.objective, state.objective);
-            return Err(differs(
-                "objective",
-                format!("{expected:?}"),
-                format!("{found:?}"),
-            ));
+        if failed.is_empty() {
+            return Ok(());
         }
-        if state.scans != scans {
-            return Err(differs(
-                "training scans",
-                scans.to_string(),
-                state.scans.to_string(),
-            ));
-        }
-        if same_run(&state.config) != same_run(self.plan.config()) {
-            let (expected, found) = (self.plan.config().to_toml()?, state.config.to_toml()?);
-            let mut lines = expected.lines().zip(found.lines());
-            let (expected, found) = lines.find(|(a, b)| a != b).unwrap_or(("", ""));
-            return Err(differs(
-                "configuration",
-                expected.to_owned(),
-                found.to_owned(),
-            ));
-        }
-        let named = |error: TrainError| TrainError::Checkpoint {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        };
-        training.load(&checkpoint.part("model")).map_err(named)?;
-        training
-            .set_moments(checkpoint.part("moments"))
-            .map_err(named)?;
-        training.set_steps_done(state.step);
-        if self.objective == Objective::Dino {
-            training
-                .set_teacher(&checkpoint.part("teacher"))
-                .map_err(named)?;
-            let center = checkpoint
-                .tensors
-                .get("center")
-                .map(|center| center.values.as_slice());
-            training
-                .set_center(center.unwrap_or_default())
-                .map_err(named)?;
-        }
-        Ok(state.skipped)
+        Err(TrainError::Unwritten { failed, written })
     }
 }
 
-/// Warns once when a DINO run collapses.
+/// Warns when a DINO run collapses.
 #[derive(Default)]
 struct Watch {
-    warned: bool,
+    alarm: Alarm,
 }
 
 impl Watch {
@@ -279,8 +218,7 @@ impl Watch {
         let passes = training.passes().min(SCANS.div_ceil(batch) as u64);
         let vitals = training.vitals((first..first + passes).map(|pass| feed.prepare(pass)))?;
         let verdict = vitals.verdict(training.plan().dino_head().prototypes);
-        if matches!(verdict, Verdict::Constant | Verdict::Uniform) && !self.warned {
-            self.warned = true;
+        if self.alarm.sounds(verdict) {
             tracing::warn!(
                 ?verdict,
                 entropy = vitals.entropy,
@@ -313,57 +251,30 @@ fn figures(report: &StepReport, vitals: Option<Vitals>) -> Vec<(&'static str, f6
     figures
 }
 
-/// Everything a run goes on from.
-fn checkpoint_of(training: &Pretraining, state: &State) -> Checkpoint {
-    let mut tensors = StateDict::new();
-    insert_part(&mut tensors, "model", training.parameters());
-    insert_part(&mut tensors, "moments", training.moments());
-    if let Some(teacher) = training.teacher() {
-        insert_part(&mut tensors, "teacher", teacher);
-    }
-    if let Some(values) = training.center() {
-        tensors.insert(
-            "center".into(),
-            NamedTensor {
-                shape: vec![values.len()],
-                values,
-            },
-        );
-    }
-    Checkpoint::new(state, tensors)
-}
-
 /// A checkpoint that cannot be written is no reason to lose the run: the old one still stands.
-fn save(training: &Pretraining, state: &State, path: &Path) -> bool {
-    match checkpoint_of(training, state).save(path) {
+fn save(checkpoint: &Checkpoint, step: u64, path: &Path) -> bool {
+    match checkpoint.save(path) {
         Ok(()) => true,
         Err(error) => {
-            tracing::warn!(%error, step = state.step, "no checkpoint; the previous one is intact");
+            tracing::warn!(%error, step, "no checkpoint; the previous one is intact");
             false
         }
     }
 }
 
-/// The configuration without what may change between two halves of a run.
-fn same_run(config: &Config) -> Config {
-    let mut config = config.clone();
-    config.device.clear();
-    config.data.workers = 1;
-    config.data.queue = 1;
-    config.data.memory_mib = 0;
-    config.pretrain.checkpoint_every = 1;
-    config.pretrain.log_every = 1;
-    config.pretrain.devices = 1;
-    config
+/// Weights alone, in the layout of the released checkpoints.
+fn save_weights(plan: &Plan, backbone: &StateDict, path: &Path) -> Result<(), WeightsError> {
+    let notes = BTreeMap::from([(HEADS.to_owned(), plan.vit().heads.to_string())]);
+    weights::write(path, backbone, &notes)
 }
 
-/// Weights alone, in the layout of the released checkpoints.
-fn save_weights(plan: &Plan, backbone: &StateDict, path: &Path) -> Result<(), TrainError> {
-    let notes = BTreeMap::from([(HEADS.to_owned(), plan.vit().heads.to_string())]);
-    weights::write(path, backbone, &notes).map_err(|error| TrainError::Checkpoint {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })
+/// An error and what caused it.
+fn causes(error: &dyn Error) -> String {
+    let causes = iter::successors(Some(error), |error| (*error).source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {

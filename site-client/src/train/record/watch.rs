@@ -30,6 +30,26 @@ pub enum Verdict {
     Uniform,
 }
 
+/// Says when to warn of a collapse: each time outputs cease to be healthy.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alarm {
+    raised: bool,
+}
+
+impl Alarm {
+    /// Whether this verdict is the first that is not healthy since the last that was.
+    #[must_use]
+    pub fn sounds(&mut self, verdict: Verdict) -> bool {
+        let raised = self.raised;
+        match verdict {
+            Verdict::Healthy => self.raised = false,
+            Verdict::Constant | Verdict::Uniform => self.raised = true,
+            Verdict::Undecided => {}
+        }
+        self.raised && !raised
+    }
+}
+
 impl Vitals {
     /// Judges the vitals for `prototypes` prototypes.
     ///
@@ -128,6 +148,25 @@ mod tests {
             vitals(&healthy, &[1.0, 2.0, 1.0, 2.0]).verdict(4),
             Verdict::Constant
         );
+    }
+
+    #[test]
+    fn the_alarm_sounds_once_for_each_collapse_and_again_after_a_recovery() {
+        use Verdict::{Constant, Healthy, Undecided, Uniform};
+        let mut alarm = Alarm::default();
+        let verdicts = [
+            (Healthy, false),
+            (Uniform, true),
+            (Constant, false),
+            (Undecided, false),
+            (Uniform, false),
+            (Healthy, false),
+            (Undecided, false),
+            (Constant, true),
+        ];
+        for (place, (verdict, sounds)) in verdicts.into_iter().enumerate() {
+            assert_eq!(alarm.sounds(verdict), sounds, "{place}: {verdict:?}");
+        }
     }
 
     #[test]

@@ -4,8 +4,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::train::data::{Reading, Windowed, stream};
-use crate::train::{Preset, pretrain::Batch};
+use crate::train::{Config, Preset, pretrain::Batch};
 
+mod resume;
 mod steps;
 
 const OBJECTIVES: [Objective; 2] = [Objective::Dino, Objective::Mae];
@@ -17,6 +18,9 @@ struct Synthetic {
     channels: usize,
     unreadable: Vec<usize>,
     poisoned: Vec<usize>,
+    /// First of the numbers that are in the ids.
+    numbered: usize,
+    origin: Option<&'static str>,
 }
 
 impl Default for Synthetic {
@@ -26,6 +30,8 @@ impl Default for Synthetic {
             channels: 3,
             unreadable: Vec::new(),
             poisoned: Vec::new(),
+            numbered: 0,
+            origin: None,
         }
     }
 }
@@ -36,7 +42,11 @@ impl Source for Synthetic {
     }
 
     fn id(&self, scan: usize) -> String {
-        format!("scan-{scan}")
+        format!("scan-{}", self.numbered + scan)
+    }
+
+    fn origin(&self) -> Option<String> {
+        self.origin.map(str::to_owned)
     }
 
     fn load(&self, scan: usize, _: Reading) -> Result<Arc<Windowed>, String> {

@@ -1,6 +1,7 @@
 //! Single steps, without a run around them.
 
 use super::*;
+use crate::train::record::Verdict;
 
 /// One step on the passes of a global batch, in passes of `pass` scans.
 fn one_step(objective: Objective, pass: usize, settings: &[&str]) -> Pretraining {
