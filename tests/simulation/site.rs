@@ -153,7 +153,7 @@ impl Site {
             Packet::Message(Message::Withdraw(_)) => Event::Withdrawn,
             Packet::Message(Message::Finish(_)) => {
                 process.finished = true;
-                return Ok(());
+                Event::Withdrawn
             }
             Packet::Message(Message::Receipt(receipt)) => {
                 // Doubled bytes can be answered by a refusal and then a receipt: a receipt holds.
