@@ -31,7 +31,7 @@ pub enum Network {
 /// names of the published checkpoints.
 ///
 /// # Errors
-/// If there is no such run or round, or the file cannot be written.
+/// If there is no such run or round, its model is damaged, or the file cannot be written.
 pub fn export_model(
     directory: &Path,
     run: &RunId,
@@ -53,9 +53,12 @@ pub fn export_model(
     };
     let path = blobs_path(directory);
     let blobs = Blobs::open_shared(path.clone()).map_err(ServiceError::io(path))?;
-    let model = blobs
-        .read(checkpoint.model)
-        .map_err(ServiceError::io(blobs.path(checkpoint.model)))?;
+    let digest = checkpoint.model;
+    let io = || ServiceError::io(blobs.path(digest));
+    if !blobs.verify(digest).map_err(io())? {
+        return Err(ServiceError::Blob { digest });
+    }
+    let model = blobs.read(digest).map_err(io())?;
     let header = Header::parse(&active.launch.schema)?;
     let write = || -> io::Result<()> {
         let temporary = out.with_extension("tmp");

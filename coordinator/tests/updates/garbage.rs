@@ -259,3 +259,22 @@ fn a_fold_of_a_blob_that_is_damaged_on_disk_names_the_blob() {
     scene.coordinator.folded(NOW, folded).unwrap();
     assert_eq!(scene.coordinator.run().unwrap().round(), Round(2));
 }
+
+#[test]
+fn a_damaged_model_is_not_exported() {
+    let mut scene = Scene::new();
+    scene.round(1.0);
+    let model = scene.coordinator.run().unwrap().checkpoint().model;
+    let mut bytes = fs::read(scene.path(model)).unwrap();
+    bytes[0] ^= 1;
+    fs::write(scene.path(model), bytes).unwrap();
+    let file = scene.folder.path().join("exported.safetensors");
+    let network = Network::default();
+    let exported = export_model(scene.folder.path(), &scene.run, None, network, &file);
+    let error = exported.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!("blob {model}: its bytes have another digest")
+    );
+    assert!(!file.exists());
+}
