@@ -135,10 +135,8 @@ async fn survive_kills(path: PathChoice, kills: u64) {
     let window = (u64::from(config.chunks_in_flight) + 4) * CHUNK_LEN;
     let stores = stores();
     let mut pair = Pair::with(config).await;
-    let blob = stores
-        .source
-        .put(&bytes(80 * CHUNK_LEN as usize + 7, 3))
-        .unwrap();
+    // ViT-B in float32.
+    let blob = stores.source.put(&bytes(344_000_000, 3)).unwrap();
     let blob = stores.source.blob(blob.digest).unwrap();
     let manifest = manifest(blob.blob(), &pair.site_identity);
     // The receiver kills once so much is on disk: evenly, from the first chunk to the last.
