@@ -12,6 +12,7 @@ mod enrollment;
 mod handshake;
 mod hostile;
 mod membership;
+mod renewal;
 
 const NOW: Timestamp = Timestamp(1_795_464_000_000);
 const DAY: Duration = Duration::from_secs(86_400);

@@ -1,15 +1,11 @@
 //! Models, moments and updates on disk, by digest.
 
-mod hold;
-
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use protocol::{BlobRef, Digest};
 use transport::FileLock;
-
-pub use hold::Hold;
 
 /// A directory of blobs: each file is named by the BLAKE3 of its bytes, and appears only whole.
 ///
@@ -103,8 +99,8 @@ impl Blobs {
     ///
     /// # Errors
     /// If the lock file cannot be made or locked.
-    pub fn hold(&self) -> io::Result<Hold> {
-        Hold::take(self.lock_file()?)
+    pub fn hold(&self) -> io::Result<FileLock> {
+        FileLock::take_shared(self.lock_file()?)
     }
 
     /// Leave to remove blobs that nothing refers to, until it is dropped; what refers to them must be
@@ -185,3 +181,23 @@ const OUTLINE: &str = "outline";
 const PARTIAL: &str = "partial";
 const TEMPORARY: &str = "scratch";
 const READ_BYTES: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blobs_are_held_by_many_or_cleared_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = || Blobs::open_shared(folder.path().to_owned()).unwrap();
+        let holds = [blobs().hold().unwrap(), blobs().hold().unwrap()];
+        for hold in holds {
+            assert!(blobs().clear().unwrap().is_none());
+            drop(hold);
+        }
+        let cleared = blobs().clear().unwrap().unwrap();
+        assert!(blobs().clear().unwrap().is_none());
+        drop(cleared);
+        blobs().hold().unwrap();
+    }
+}

@@ -1,4 +1,4 @@
-//! A file that one process at a time holds.
+//! A file that one process at a time holds, or that several hold together.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -11,9 +11,18 @@ impl FileLock {
     /// Locks an open file.
     ///
     /// # Errors
-    /// If another process holds it, or it cannot be locked.
+    /// If anybody else holds it, or it cannot be locked.
     pub fn take(file: File) -> Result<Self, TryLockError> {
         file.try_lock()?;
+        Ok(Self(file))
+    }
+
+    /// Locks an open file together with others that do, once nobody holds it alone.
+    ///
+    /// # Errors
+    /// If it cannot be locked.
+    pub fn take_shared(file: File) -> io::Result<Self> {
+        file.lock_shared()?;
         Ok(Self(file))
     }
 
@@ -52,5 +61,18 @@ mod tests {
         drop(held);
         FileLock::take(open()).unwrap();
         drop(copy);
+    }
+
+    #[test]
+    fn a_shared_lock_is_held_by_many_and_keeps_out_whoever_wants_it_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || File::create(folder.path().join("lock")).unwrap();
+        let shared = || FileLock::take_shared(open()).unwrap();
+        for held in [shared(), shared()] {
+            let refused = FileLock::take(open()).unwrap_err();
+            assert!(matches!(refused, TryLockError::WouldBlock));
+            drop(held);
+        }
+        FileLock::take(open()).unwrap();
     }
 }
